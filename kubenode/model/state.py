@@ -1,0 +1,53 @@
+"""What a node is given once (the seed), may never forget (the trust state) and tells others (its status)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubenode.model.journal import Poisoned
+from kubenode.model.observed import Observed
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What a machine needs before its first contact; `anchor` is the commit it trusts from the start (40 hex)."""
+
+    fleet_url: str
+    fleet_id: str
+    anchor: str
+    node: str
+    branch: str = "main"
+
+
+@dataclass(frozen=True)
+class TrustState:
+    """The two things that are never rebuilt: the last trusted commit (and its fleet) and the poisoned releases."""
+
+    fleet_id: str
+    commit: str
+    poisoned: tuple[Poisoned, ...] = ()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition as Kubernetes defines them: type, True/False/Unknown, CamelCase reason, one sentence."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """The report of one tick, written to /var/lib/kubenode/status.json. `phase` is derived, for people only."""
+
+    node: str
+    at: datetime
+    commit: str | None
+    phase: str
+    message: str
+    hint: str = ""
+    observed: Observed | None = None
+    target: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    poisoned: tuple[Poisoned, ...] = ()

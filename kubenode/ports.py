@@ -1,0 +1,187 @@
+"""Protocols: everything the agent asks of the outside world, and nothing more.
+
+`kubenode.host` implements them for real machines, the simulation in memory; one contract suite runs against both.
+Every method is bounded in time and safe to be killed at any instant; postconditions show in the next observation.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kubenode.model.journal import Journal
+from kubenode.model.observed import BootEntry, Observed, Slot
+from kubenode.model.state import NodeStatus, Seed, TrustState
+from kubenode.model.version import Version
+from kubenode.trust.bundle import VerifiedRelease
+from kubenode.trust.chain import TrustedCommit, TrustedTree
+from kubenode.trust.evidence import CommitEvidence
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, bytes done, bytes in all) while something long runs."""
+
+
+class Clock(Protocol):
+    """The time of day."""
+
+    def now(self) -> datetime:
+        """Return the current time, aware, in UTC."""
+        ...
+
+
+class FleetSource(Protocol):
+    """The fleet repo, as evidence."""
+
+    def fetch(self) -> str:
+        """Fetch the branch and return its head. Raise TryLater when the repo cannot be reached; nothing is lost."""
+        ...
+
+    def stored_head(self) -> str | None:
+        """Return the head of the last complete fetch without network, or None."""
+        ...
+
+    def anchor(self, commit: str) -> CommitEvidence:
+        """Return the evidence for the commit that is trusted already. Raise Untrusted(AnchorMissing)."""
+        ...
+
+    def chain(self, trusted: str, head: str) -> Iterator[CommitEvidence]:
+        """Yield the commits after `trusted` up to `head`, oldest first. Raise Untrusted(NotDescendant)."""
+        ...
+
+    def tree(self, commit: TrustedCommit) -> TrustedTree:
+        """Return the files of an authenticated commit."""
+        ...
+
+
+class ReleaseStore(Protocol):
+    """The image stores of the fleet, tried in order; none is trusted."""
+
+    def manifest(self, version: Version) -> tuple[bytes, bytes]:
+        """Return a release's manifest and Sigstore bundle. Raise TryLater when no store has both."""
+        ...
+
+    def artifact(self, version: Version, name: str, offset: int) -> Iterator[bytes]:
+        """Yield an artifact's bytes from `offset` on. Raise TryLater when no store answers or a transfer breaks."""
+        ...
+
+
+class Staging(Protocol):
+    """Where downloads live until they are written: one folder per manifest digest."""
+
+    def put_evidence(self, digest: str, manifest: bytes, bundle: bytes) -> None:
+        """Keep a manifest and its bundle, durably."""
+        ...
+
+    def evidence(self, digest: str) -> tuple[bytes, bytes]:
+        """Return (manifest, bundle) as kept. Raise HostError when they are missing."""
+        ...
+
+    def require_space(self, digest: str, size: int) -> None:
+        """Raise NoSpace unless `size` bytes (less what is there for this digest already) fit, with some margin."""
+        ...
+
+    def partial(self, digest: str, name: str) -> Iterator[bytes]:
+        """Yield the bytes already kept of an artifact (none when there is no download of it)."""
+        ...
+
+    def append(self, digest: str, name: str, chunks: Iterator[bytes]) -> None:
+        """Append chunks to an artifact's download and flush it to disk. Raise NoSpace when the disk is full."""
+        ...
+
+    def discard(self, digest: str, name: str) -> None:
+        """Throw an artifact's download away."""
+        ...
+
+    def complete(self, digest: str) -> None:
+        """Mark a download as complete and verified; it then shows in `Observed.fetched`."""
+        ...
+
+    def prune(self, digests: frozenset[str]) -> None:
+        """Delete these downloads."""
+        ...
+
+
+class Slots(Protocol):
+    """The disk's two root slots and the ESP."""
+
+    def write(self, release: VerifiedRelease, slot: Slot, progress: Progress) -> None:
+        """Write a fetched release to a slot, read it back, then set the partition UUIDs and stage its UKI.
+
+        Refuses the booted slot. Artifacts are verified again before the first byte is written. Raise Untrusted when
+        an artifact differs from the manifest, HostError when the slot is too small or what is read back differs.
+        """
+        ...
+
+    def activate(self, release: VerifiedRelease, supersede: BootEntry | None) -> None:
+        """Move the staged UKI into the ESP with three tries; mark `supersede` as bad first when given."""
+        ...
+
+    def retire(self, entry: BootEntry) -> None:
+        """Remove a UKI from the ESP. Refuses the booted one."""
+        ...
+
+    def prune_staged(self) -> None:
+        """Delete the staged UKI."""
+        ...
+
+
+class Machine(Protocol):
+    """The machine as a whole."""
+
+    def observe(self) -> Observed:
+        """Look at the machine. Raise HostError when something needed cannot be read: no guesses."""
+        ...
+
+    def reboot(self) -> None:
+        """Ask systemd for a reboot and return; the process is then killed soon."""
+        ...
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of the local health gate: its name, whether it passed, and one sentence."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+class Health(Protocol):
+    """The machine's part of the local health gate."""
+
+    def checks(self) -> tuple[CheckResult, ...]:
+        """Run every check; never raises."""
+        ...
+
+
+class StateStore(Protocol):
+    """The agent's files below /var/lib/kubenode."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the tick lock. Raise TryLater when another tick holds it."""
+        ...
+
+    def seed(self) -> Seed:
+        """Return the seed. Raise HostError saying where it was looked for and what is wrong with it."""
+        ...
+
+    def load_trust(self) -> TrustState | None:
+        """Return the trust state, None before the first contact. Raise StateLost when both copies are unreadable."""
+        ...
+
+    def save_trust(self, state: TrustState) -> None:
+        """Keep the trust state, twice, each copy by fsync and rename."""
+        ...
+
+    def load_journal(self) -> Journal:
+        """Return the journal without the poisoned releases; an unreadable one is set aside and rebuilt empty."""
+        ...
+
+    def save_journal(self, journal: Journal) -> None:
+        """Keep the journal by fsync and rename."""
+        ...
+
+    def save_status(self, status: NodeStatus) -> None:
+        """Write status.json; a full disk must not fail the tick."""
+        ...
