@@ -65,6 +65,13 @@ class ReleaseStore(Protocol):
         """Yield an artifact's bytes from `offset` on. Raise TryLater when no store answers or a transfer breaks."""
         ...
 
+    def refuse(self, version: Version) -> bool:
+        """Ask the store that answered last no more for this release: what it gave was refused.
+
+        Return True when another store is left. When none is, forget all refusals of this release and return False.
+        """
+        ...
+
 
 class Staging(Protocol):
     """Where downloads live until they are written: one folder per manifest digest."""
@@ -114,11 +121,15 @@ class Slots(Protocol):
         ...
 
     def activate(self, release: VerifiedRelease, supersede: BootEntry | None) -> None:
-        """Move the staged UKI into the ESP with three tries; mark `supersede` as bad first when given."""
+        """Move the staged UKI into the ESP with three tries; mark `supersede` as bad (`+0-0`) first when given."""
         ...
 
     def retire(self, entry: BootEntry) -> None:
         """Remove a UKI from the ESP. Refuses the booted one."""
+        ...
+
+    def restore(self, entry: BootEntry) -> None:
+        """Take the counter out of the booted UKI's name: it was marked bad by an `activate` that came to nothing."""
         ...
 
     def prune_staged(self) -> None:

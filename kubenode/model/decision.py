@@ -23,6 +23,16 @@ class RetireEntry:
 
 
 @dataclass(frozen=True)
+class RestoreEntry:
+    """Make the booted UKI good again after a downgrade was given up. Done when its entry has no counter.
+
+    This takes back our own mark (`ActivateSlot.supersede`); a trial is blessed by systemd only.
+    """
+
+    entry: BootEntry
+
+
+@dataclass(frozen=True)
 class WriteSlot:
     """Write a fetched release to the spare slot and stage its UKI. Done when `spare` and `staged` show it."""
 
@@ -66,7 +76,9 @@ class PruneStaging:
     staged: bool
 
 
-Action = FetchRelease | RetireEntry | WriteSlot | ActivateSlot | Reboot | PoisonRelease | PruneStaging
+Action = (
+    FetchRelease | RetireEntry | RestoreEntry | WriteSlot | ActivateSlot | Reboot | PoisonRelease | PruneStaging
+)
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,16 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Fleet:
-    """`fleet.yaml`: the identity of the fleet, its image stores (URLs), its cluster, its halt switch."""
+    """`fleet.yaml`: the identity of the fleet, its image stores (URLs), its cluster, its halt switch.
+
+    `rollout_order`: pool names; pools that are not named follow, control planes first.
+    """
 
     name: str
     id: str
     stores: tuple[str, ...]
     cluster: Cluster | None = None
-    rollout_order: tuple[Role, ...] = (Role.CONTROL_PLANE, Role.WORKER, Role.STANDALONE)
+    rollout_order: tuple[str, ...] = ()
     halted: bool = False
 
 

@@ -8,11 +8,15 @@ from kubenode.model.version import Version
 
 @dataclass(frozen=True)
 class Attempt:
-    """How often a step failed in a row for one release, when last (UTC) and how (one sentence)."""
+    """How often a step failed in a row for one release, when last (UTC) and how (one sentence).
+
+    A step that may kill the machine counts from its start. `reason`: the code when evidence was refused, else "".
+    """
 
     failures: int
     last: datetime
     error: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ class Slot(StrEnum):
 class BootEntry:
     """A UKI in the ESP. `tries_left` is None once blessed (no counter in its name), 0 when it is bad.
 
+    A bad entry with `tries_done` 0 was never tried: it was superseded, it did not fail.
     Source: the Automatic Boot Assessment of systemd (`+LEFT-DONE` in the file name).
     """
 
@@ -34,7 +35,10 @@ class BootEntry:
 
 @dataclass(frozen=True)
 class BootedSlot:
-    """The slot that runs; `trial` is true until systemd-bless-boot has marked this boot as good."""
+    """The slot that runs; `trial` is true until systemd-bless-boot has marked this boot as good.
+
+    A boot that was good stays good: marking its entry bad (`ActivateSlot.supersede`) makes it no trial again.
+    """
 
     slot: Slot
     version: Version

@@ -1,0 +1,97 @@
+"""Follows the fleet repo: from the commit that is trusted to its newest trusted descendant.
+
+Whatever is wrong with the new head, the node keeps the last trusted commit and goes on with what that says.
+"""
+
+from dataclasses import dataclass
+
+from kubenode.errors import FleetInvalid, HostError, KubenodeError, TryLater, Untrusted
+from kubenode.fleet.layout import FLEET_PATH
+from kubenode.fleet.load import load_fleet
+from kubenode.model.state import Condition, Seed, TrustState
+from kubenode.ports import FleetSource
+from kubenode.trust.chain import TrustedCommit, TrustedTree, authenticate
+from kubenode.trust.reasons import Reason
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The newest trusted commit with its files, and what stood in the way of a newer one."""
+
+    tree: TrustedTree
+    unreachable: KubenodeError | None = None
+    refusal: Untrusted | None = None
+
+    @property
+    def condition(self) -> Condition:
+        """The `Trusted` condition of the status."""
+        short = self.tree.oid[:12]
+        if self.refusal is not None:
+            message = f"{self.refusal.message} (this node stays at commit {short})"
+            return Condition("Trusted", "False", str(self.refusal.reason), message)
+        message = f"commit {short} is trusted"
+        if self.unreachable is not None:
+            message += f"; the fleet repo could not be read now: {self.unreachable.message}"
+        return Condition("Trusted", "True", str(Reason.TRUSTED), message)
+
+
+def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: bool) -> Followed:
+    """Return the newest trusted commit; with `fetch`, ask the network for a newer head first.
+
+    Without trust state the seed's anchor is where trust begins. Raise Untrusted when not even the trusted commit can
+    be read as it was, TryLater when this machine has never reached its fleet.
+    """
+    if trust is not None and trust.fleet_id != seed.fleet_id:
+        raise Untrusted(
+            Reason.FLEET_ID_MISMATCH,
+            f"this machine belongs to the fleet {trust.fleet_id}, its seed names {seed.fleet_id}",
+            hint="A machine changes its fleet only by being installed again.",
+        )
+    start = trust.commit if trust is not None else seed.anchor
+    head, unreachable = _head(source, fetch=fetch)
+    if head is None:
+        raise unreachable or TryLater("this machine has not reached its fleet repo yet")
+    anchor = source.anchor(start)
+    if head != start:
+        try:
+            commit = authenticate(anchor, source.chain(start, head), head=head)
+            return Followed(_tree(source, commit, seed), unreachable)
+        except Untrusted as refusal:
+            return Followed(_tree(source, authenticate(anchor, ()), seed), unreachable, refusal)
+    return Followed(_tree(source, authenticate(anchor, ()), seed), unreachable)
+
+
+def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followed:
+    """Return the commit that is trusted already, authenticated again, without network. Raise Untrusted, TryLater."""
+    if trust is None and source.stored_head() is None:
+        raise TryLater("this machine has not reached its fleet repo yet")
+    anchor = source.anchor(trust.commit if trust is not None else seed.anchor)
+    return Followed(_tree(source, authenticate(anchor, ()), seed))
+
+
+def _head(source: FleetSource, *, fetch: bool) -> tuple[str | None, KubenodeError | None]:
+    if not fetch:
+        return source.stored_head(), None
+    try:
+        return source.fetch(), None
+    except (TryLater, HostError) as error:
+        # A full disk here must not keep the node from tidying up, nor a dead network from finishing what is staged.
+        return source.stored_head(), error
+
+
+def _tree(source: FleetSource, commit: TrustedCommit, seed: Seed) -> TrustedTree:
+    tree = source.tree(commit)
+    try:
+        found = load_fleet({FLEET_PATH: tree[FLEET_PATH]} if FLEET_PATH in tree else {}, node=seed.node).fleet.id
+    except FleetInvalid:
+        # The commit is trusted and its documents are broken: that is said when they are read, and it is no reason to
+        # stay behind. Its history begins at this fleet's anchor.
+        return tree
+    if found != seed.fleet_id:
+        raise Untrusted(
+            Reason.FLEET_ID_MISMATCH,
+            f"commit {commit.oid[:12]} is of the fleet {found}, this machine belongs to {seed.fleet_id}",
+            subject=commit.oid,
+            hint="Check the fleet URL in the machine's seed; a fleet's id never changes.",
+        )
+    return tree

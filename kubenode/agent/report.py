@@ -1,0 +1,151 @@
+"""Tells people: the status of a node, derived from one tick. Nothing here is ever an input of a decision."""
+
+import dataclasses
+import json
+from datetime import datetime
+from enum import Enum
+
+from kubenode.model.decision import (
+    Act,
+    Action,
+    ActivateSlot,
+    Converged,
+    Decision,
+    FetchRelease,
+    Reboot,
+    Stuck,
+    Wait,
+    WriteSlot,
+)
+from kubenode.model.desired import DesiredState
+from kubenode.model.journal import Journal
+from kubenode.model.observed import Observed
+from kubenode.model.state import Condition, NodeStatus
+from kubenode.model.version import Version
+
+API_VERSION = "kubenode.dev/v1alpha1"
+
+
+def conditions(
+    decision: Decision,
+    desired: DesiredState | None,
+    observed: Observed | None,
+    journal: Journal,
+    trusted: Condition | None,
+) -> tuple[Condition, ...]:
+    """Return the conditions Trusted, Staged, UpToDate and Stalled."""
+    return (
+        trusted or Condition("Trusted", "Unknown", "NotRead", "The fleet repo was not read."),
+        _staged(desired, observed),
+        _up_to_date(desired, observed),
+        _stalled(decision, journal),
+    )
+
+
+def phase(decision: Decision, desired: DesiredState | None, observed: Observed | None) -> str:
+    """Return one or two words for a table."""
+    match decision:
+        case Converged():
+            return "Up to date"
+        case Stuck():
+            return "Stuck"
+        case Act(action):
+            return _doing(action)
+        case Wait("TrialBoot"):
+            return "Trial boot"
+        case Wait("Restarting"):
+            return "Restarting"
+        case Wait("Backoff"):
+            return "Retrying"
+        case Wait():
+            return "Staged" if _staged(desired, observed).status == "True" else "Waiting"
+
+
+def sentence(decision: Decision) -> tuple[str, str]:
+    """Return a decision's message and hint."""
+    match decision:
+        case Act(_, why):
+            return why, ""
+        case Stuck(_, message, hint):
+            return message, hint
+        case Wait(_, message) | Converged(message):
+            return message, ""
+
+
+def encode(status: NodeStatus) -> bytes:
+    """Return a status as JSON (versioned, keys as in the dataclasses, times in RFC 3339, one line)."""
+    document = {"apiVersion": API_VERSION, "kind": "NodeStatus", **_plain_fields(status)}
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
+
+
+def _doing(action: Action) -> str:
+    match action:
+        case FetchRelease():
+            return "Fetching"
+        case WriteSlot():
+            return "Staging"
+        case ActivateSlot():
+            return "Activating"
+        case Reboot():
+            return "Restarting"
+        case _:
+            return "Tidying up"
+
+
+def _staged(desired: DesiredState | None, observed: Observed | None) -> Condition:
+    if observed is None:
+        return Condition("Staged", "Unknown", "NotObserved", "The machine could not be observed.")
+    staged = observed.staged
+    if staged is not None and staged.root_hash == observed.spare:
+        message = f"release {staged.version} is in slot {observed.booted.slot.other} and not activated"
+        return Condition("Staged", "True", "Staged", message)
+    for entry in observed.entries:
+        if entry.root_hash == observed.spare and (entry.tries_left or 0) > 0:
+            return Condition("Staged", "True", "Activated", f"release {entry.version} is tried at the next start")
+    if desired is not None and desired.releases and observed.booted.root_hash == desired.target.root_hash:
+        return Condition("Staged", "False", "NotNeeded", "the target runs")
+    return Condition("Staged", "False", "NotStaged", "no release waits in the spare slot")
+
+
+def _up_to_date(desired: DesiredState | None, observed: Observed | None) -> Condition:
+    if desired is None or not desired.releases or observed is None:
+        return Condition("UpToDate", "Unknown", "NotKnown", "Target or machine are not known.")
+    booted, target = observed.booted, desired.target
+    if booted.root_hash != target.root_hash:
+        message = f"release {booted.version} runs, {target.version} is wanted"
+        return Condition("UpToDate", "False", "OtherRelease", message)
+    if booted.trial:
+        return Condition("UpToDate", "False", "TrialBoot", f"release {target.version} is on trial")
+    return Condition("UpToDate", "True", "UpToDate", f"release {target.version} runs")
+
+
+def _stalled(decision: Decision, journal: Journal) -> Condition:
+    if isinstance(decision, Stuck):
+        return Condition("Stalled", "True", decision.reason, decision.message)
+    failed = max(journal.attempts.values(), key=lambda attempt: attempt.last, default=None)
+    if isinstance(decision, Wait) and decision.reason == "Backoff" and failed is not None:
+        return Condition("Stalled", "True", failed.reason or "Backoff", failed.error or decision.message)
+    return Condition("Stalled", "False", "Proceeding", "nothing keeps this node")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Version():
+            return str(value)
+        case Enum():
+            return value.value
+        case datetime():
+            return value.isoformat()
+        case frozenset():
+            return sorted(_plain(item) for item in value)  # type: ignore[type-var]
+        case tuple():
+            return [_plain(item) for item in value]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return _plain_fields(value)
+        case _:
+            return value
+
+
+def _plain_fields(value: object) -> dict[str, object]:
+    assert dataclasses.is_dataclass(value)
+    return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -1,0 +1,71 @@
+"""Reads the documents of a fleet repo that was authenticated already; the first mistake ends it.
+
+Unknown fields are passed over and the schemas are not used: `validate` is for people, this is for nodes, which must
+be able to leave for a newer release whatever else that release's documents say.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from kubenode.fleet import decode
+from kubenode.fleet.layout import FLEET_PATH, Kind, kind_at, name_at, names_of, path_of
+from kubenode.model.documents import Channel, FleetDocuments, Node, Pool, Release
+from kubenode.model.version import Version
+from kubenode.trust.strictyaml import Document, load
+
+T = TypeVar("T")
+
+
+def load_fleet(files: Mapping[str, bytes], *, node: str | None = None) -> FleetDocuments:
+    """Read every document; with `node`, only those that this node's desired state is made of.
+
+    With `node`, a mistake in another node's documents does not matter, and the cost does not grow with the fleet;
+    documents that are missing are left out, for `desired_state` to say so. Raises FleetInvalid.
+    """
+    if FLEET_PATH not in files:
+        raise decode.missing(FLEET_PATH, "A fleet repo has a fleet.yaml at its top: is this the right folder?")
+    fleet = decode.fleet(load(files[FLEET_PATH], FLEET_PATH))
+    if node is not None:
+        return _load_for_node(files, FleetDocuments(fleet), node)
+    releases = _load_all(files, Kind.RELEASE, decode.release)
+    return FleetDocuments(
+        fleet,
+        channels=_load_all(files, Kind.CHANNEL, decode.channel),
+        releases={release.version: release for release in releases.values()},
+        pools=_load_all(files, Kind.POOL, decode.pool),
+        nodes=_load_all(files, Kind.NODE, decode.node),
+        images=_load_all(files, Kind.IMAGE, decode.image),
+    )
+
+
+def _load_for_node(files: Mapping[str, bytes], documents: FleetDocuments, name: str) -> FleetDocuments:
+    node: Node | None = _load_one(files, Kind.NODE, name, decode.node)
+    if node is None:
+        return documents
+    documents.nodes[name] = node
+    pool: Pool | None = _load_one(files, Kind.POOL, node.pool, decode.pool)
+    if pool is None:
+        return documents
+    documents.pools[pool.name] = pool
+    wanted: tuple[Version, ...] = (pool.release,) if pool.release else ()
+    if pool.channel and not pool.release:
+        channel: Channel | None = _load_one(files, Kind.CHANNEL, pool.channel, decode.channel)
+        if channel is not None:
+            documents.channels[channel.name] = channel
+            wanted = channel.releases
+    for version in wanted:
+        release: Release | None = _load_one(files, Kind.RELEASE, version.text, decode.release)
+        if release is not None:
+            documents.releases[version] = release
+    return documents
+
+
+def _load_all(files: Mapping[str, bytes], kind: Kind, read: Callable[[Document, str], T]) -> dict[str, T]:
+    return {name: read(load(files[path_of(kind, name)], path_of(kind, name)), name) for name in names_of(kind, files)}
+
+
+def _load_one(files: Mapping[str, bytes], kind: Kind, name: str, read: Callable[[Document, str], T]) -> T | None:
+    path = path_of(kind, name)
+    if kind_at(path) is not kind or name_at(path) != name or path not in files:
+        return None
+    return read(load(files[path], path), name)

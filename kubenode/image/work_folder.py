@@ -1,0 +1,119 @@
+"""The folder mkosi works in: the package's own mkosi files with the request's values filled in."""
+
+import json
+import re
+import shutil
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from kubenode.errors import UsageError
+from kubenode.image import mkosi_tool
+from kubenode.image.recipe import Recipe, StorageMount
+
+if TYPE_CHECKING:
+    from kubenode.image.build import BuildRequest
+
+KERNELS = {"virt": "linux-image-cloud-amd64", "metal": "linux-image-amd64"}
+"""Debian's cloud kernel has the drivers of virtual machines only and a tenth of the modules."""
+COMMAND_LINE = (
+    "ro",
+    "panic=10",
+    "systemd.firstboot=no",
+    "systemd.condition-needs-update=0",
+    "systemd.gpt_auto=0",
+    "rd.systemd.gpt_auto=0",
+    "console=tty0",
+    "console=ttyS0",
+    "quiet",
+)
+EXECUTABLE = ("usr/bin/kubenode", "scripts/compile.chroot", "scripts/finalize.py")
+
+
+def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
+    """Write everything mkosi reads into `work`; the agent's tree is already in `work/agent`."""
+    recipe = request.recipe
+    source = resources.files("kubenode.image") / "mkosi"
+    values = fill_values(request, work, cache)
+    copy_filled(source, work, values)
+    shutil.copytree(work / "initrd", work / "scripts/initrd")
+    mirror = mkosi_tool.mirrors()
+    sources = work / "sandbox/etc/apt/sources.list.d/mkosi.sources"
+    sources.parent.mkdir(parents=True)
+    sources.write_text(mkosi_tool.apt_sources(mirror, recipe.release))
+    tree = work / "tree"
+    (tree / "etc").mkdir(exist_ok=True)
+    (tree / "etc/fstab").write_text(fstab(recipe.storage))
+    settings = {
+        "epoch": request.source_date_epoch,
+        "mount_points": ["/efi", "/state", "/var", *(m.path for m in recipe.storage if not m.path.startswith("/var/"))],
+    }
+    (work / "scripts/settings.json").write_text(json.dumps(settings))
+    for name in EXECUTABLE:
+        file = work / name if name.startswith("scripts/") else tree / name
+        file.chmod(0o755)
+
+
+def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, str]:
+    """The values of the placeholders in the mkosi files."""
+    recipe = request.recipe
+    base = (resources.files("kubenode.image") / "mkosi" / "packages.list").read_text().split()
+    packages = sorted({*base, KERNELS[recipe.modules_profile], *recipe.packages})
+    trees = [f"{work}/tree:/", f"{work}/agent:/"]
+    if request.extra_tree is not None:
+        trees.append(f"{request.extra_tree.resolve()}:/")
+    command_line = [*COMMAND_LINE, *recipe.kernel_command_line]
+    return {
+        "DISTRIBUTION": recipe.distribution,
+        "RELEASE": recipe.release,
+        "MIRROR": mkosi_tool.mirrors().main,
+        "NAME": request.name,
+        "VERSION": request.version,
+        "WORK": str(work),
+        "CACHE": str(cache),
+        "EPOCH": str(request.source_date_epoch),
+        "CMDLINE": " ".join(command_line),
+        "PACKAGES": "\n".join(f"        {name}" for name in packages),
+        "EXTRA_TREES": "\n".join(f"        {tree}" for tree in trees),
+        "ESP_MIB": str(recipe.slots.esp),
+        "ROOT_MIB": str(recipe.slots.root),
+        "VERITY_MIB": str(recipe.slots.verity),
+        "STATE_MIB": str(recipe.slots.state),
+        "DATA_MIB": str(recipe.slots.data),
+    }
+
+
+def fill(text: str, values: dict[str, str]) -> str:
+    """Replace every `@NAME@`; raises KeyError for a name that has no value."""
+    return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text)
+
+
+def copy_filled(source: Traversable, target: Path, values: dict[str, str]) -> None:
+    """Copy a folder of package data, filling in placeholders."""
+    target.mkdir(parents=True, exist_ok=True)
+    for item in source.iterdir():
+        if item.name == "__pycache__":
+            continue
+        if item.is_dir():
+            copy_filled(item, target / item.name, values)
+        else:
+            (target / item.name).write_text(fill(item.read_text(), values))
+
+
+def fstab(storage: tuple[StorageMount, ...]) -> str:
+    """The image's fstab: state, data at /var, and one bind mount for each writable folder."""
+    options = "rw,nosuid,nodev,noatime"
+    lines = [
+        f"/dev/disk/by-partlabel/state /state ext4 {options} 0 2",
+        f"/dev/disk/by-partlabel/data /var ext4 {options.replace('nosuid,nodev,', '')} 0 2",
+    ]
+    for mount in sorted(storage, key=lambda m: m.path):
+        path = PurePosixPath(mount.path)
+        if not path.is_absolute() or ".." in path.parts or re.search(r"\s", mount.path):
+            raise UsageError(f"storage path {mount.path!r} must be absolute, without spaces or `..`")
+        if mount.partition == "state":
+            lines.append(f"/state{path} {path} none bind 0 0")
+        elif not path.is_relative_to("/var"):
+            lines.append(f"/var/lib/kubenode-storage{path} {path} none bind 0 0")
+    return "\n".join(lines) + "\n"

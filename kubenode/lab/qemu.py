@@ -1,0 +1,258 @@
+"""A virtual machine: QEMU with UEFI firmware, a disk that starts as a release's image, and a seed.
+
+The seed goes in as SMBIOS strings, which systemd reads as credentials. A power cut is SIGKILL: the host's page cache
+survives it, so what the guest flushed is on the disk and what it did not flush is lost, as on real hardware.
+"""
+
+import base64
+import contextlib
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kubenode.errors import HostError
+from kubenode.host.process import run, spawn
+
+if TYPE_CHECKING:
+    from subprocess import Popen  # noqa: TID251 - the type only
+
+FIRMWARE_FOLDERS = ("/usr/share/OVMF", "/usr/share/edk2/x64", "/usr/share/edk2/ovmf", "/usr/share/qemu")
+FIRMWARE_NAMES = (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.4m.fd", "OVMF_VARS.4m.fd"))
+HOST_ADDRESS = "10.0.2.2"
+"""The host as the guest sees it in QEMU's user network."""
+PROBE_PORT = "dev.kubenode.lab"
+KVM_PROBE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """A machine to run: `image` is a release's disk image (never written), `work` the folder of its own files.
+
+    `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware;
+    `forwards` are pairs (port on the host's loopback, port in the guest). Sizes are in MiB.
+    """
+
+    name: str
+    image: Path
+    work: Path
+    credentials: Mapping[str, bytes] = field(default_factory=dict)
+    kernel_extra: tuple[str, ...] = ()
+    smbios: tuple[str, ...] = ()
+    memory_mib: int = 2048
+    cpus: int = 2
+    disk_mib: int = 6144
+    forwards: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def serial_log(self) -> Path:
+        """What the machine wrote to its serial console, over all its boots."""
+        return self.work / "serial.log"
+
+    @property
+    def disk(self) -> Path:
+        """The machine's disk: a qcow2 overlay of the image."""
+        return self.work / "disk.qcow2"
+
+    @property
+    def probe_socket(self) -> Path:
+        """The host's end of the probe's virtio-serial port. Kept short: socket paths end at 107 bytes."""
+        return self.work / "probe.sock"
+
+
+class VirtualMachine:
+    """A machine that can be started, cut from power and started again; its disk stays."""
+
+    def __init__(self, config: MachineConfig) -> None:
+        self.config = config
+        self.accelerator = "unknown"
+        self._process: Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Power on. Raises HostError when QEMU or the firmware is missing or QEMU stops at once."""
+        if self.is_running():
+            raise HostError(f"machine {self.config.name} is running already")
+        config = self.config
+        config.work.mkdir(parents=True, exist_ok=True)
+        code, variables = firmware()
+        own_variables = config.work / "vars.fd"
+        if not own_variables.exists():
+            shutil.copyfile(variables, own_variables)
+        if not config.disk.exists():
+            run(
+                ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", config.image.resolve(), config.disk,
+                 f"{config.disk_mib}M"],
+                timeout=60,
+            )  # fmt: skip
+        for stale in (config.probe_socket, self._monitor):
+            stale.unlink(missing_ok=True)
+        self.accelerator = accelerator()
+        self._process = spawn(
+            command_line(config, self.accelerator, code, own_variables, self._monitor), log=config.work / "qemu.log"
+        )
+        with contextlib.suppress(TimeoutError):
+            self._wait_gone(1.0)
+            raise HostError(
+                f"QEMU for {config.name} stopped at once: {(config.work / 'qemu.log').read_text()[-600:].strip()}"
+            )
+
+    def is_running(self) -> bool:
+        """Whether the machine has power."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """Cut the power."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(timeout=30)
+
+    def shutdown(self, timeout: float = 180.0) -> None:
+        """Press the power button and wait for the machine to go off; raises HostError after `timeout` seconds."""
+        if not self.is_running():
+            return
+        self.monitor("system_powerdown")
+        try:
+            self._wait_gone(timeout)
+        except TimeoutError as error:
+            raise HostError(f"machine {self.config.name} did not go off within {timeout:.0f} s") from error
+
+    def monitor(self, command: str, **arguments: object) -> object:
+        """Send one command to QEMU's monitor (QMP) and return its answer."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect(str(self._monitor))
+            lines = connection.makefile("rb")
+            lines.readline()
+            for execute, values in (("qmp_capabilities", {}), (command, arguments)):
+                connection.sendall(json.dumps({"execute": execute, "arguments": values}).encode() + b"\n")
+                while "event" in (answer := json.loads(lines.readline())):
+                    pass
+                if "error" in answer:
+                    raise HostError(f"QEMU refused {execute}: {answer['error'].get('desc')}")
+        return answer["return"]
+
+    def console(self, after: int = 0) -> str:
+        """The serial log from byte `after` on, without terminal control sequences."""
+        try:
+            data = self.config.serial_log.read_bytes()[after:]
+        except FileNotFoundError:
+            return ""
+        return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[c=>]|\([A-B]|\][^\x07\x1b]*(\x07|\x1b\\))", "", data.decode(errors="replace"))
+
+    def mark(self) -> int:
+        """The present length of the serial log, for `after`."""
+        return self.config.serial_log.stat().st_size if self.config.serial_log.exists() else 0
+
+    def wait_for(self, pattern: str, timeout: float, after: int = 0) -> re.Match[str]:
+        """Wait until the serial log matches; raises HostError after `timeout` seconds or when the machine goes off."""
+        deadline = time.monotonic() + timeout
+        expression = re.compile(pattern, re.MULTILINE)
+        while True:
+            running = self.is_running()
+            if match := expression.search(self.console(after)):
+                return match
+            if not running or time.monotonic() > deadline:
+                why = f"within {timeout:.0f} s" if running else "before it went off"
+                raise HostError(
+                    f"machine {self.config.name} did not say {pattern!r} {why}", hint=f"see {self.config.serial_log}"
+                )
+            time.sleep(0.3)
+
+    @property
+    def _monitor(self) -> Path:
+        return self.config.work / "qmp.sock"
+
+    def _wait_gone(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while self.is_running():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(0.1)
+
+
+def firmware() -> tuple[Path, Path]:
+    """UEFI firmware and its variable store, as distributions install them."""
+    for folder in FIRMWARE_FOLDERS:
+        for code, variables in FIRMWARE_NAMES:
+            if (Path(folder) / code).exists() and (Path(folder) / variables).exists():
+                return Path(folder) / code, Path(folder) / variables
+    raise HostError("no UEFI firmware for QEMU was found", hint="install OVMF (Debian: apt install ovmf)")
+
+
+def smbios_strings(config: MachineConfig) -> list[str]:
+    """The SMBIOS strings of a machine: its credentials and its additions to the kernel command line."""
+    strings = [
+        f"io.systemd.credential.binary:{name}={base64.b64encode(value).decode()}"
+        for name, value in config.credentials.items()
+    ]
+    if config.kernel_extra:
+        strings.append("io.systemd.stub.kernel-cmdline-extra=" + " ".join(config.kernel_extra))
+    return strings + list(config.smbios)
+
+
+def command_line(config: MachineConfig, accel: str, code: Path, variables: Path, monitor: Path) -> list[str]:
+    """QEMU's arguments; the SMBIOS strings are written to files, for they may be large and secret."""
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in config.forwards)
+    cpu = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    words = [
+        "qemu-system-x86_64", "-name", config.name, "-nodefaults", "-display", "none",
+        "-machine", "q35,smbios-entry-point-type=64", *cpu,
+        "-smp", str(config.cpus), "-m", str(config.memory_mib),
+        "-drive", f"if=pflash,format=raw,readonly=on,file={code}",
+        "-drive", f"if=pflash,format=raw,file={variables}",
+        "-drive", f"if=none,id=disk,format=qcow2,cache=writeback,discard=unmap,file={config.disk}",
+        "-device", "virtio-blk-pci,drive=disk,bootindex=0",
+        "-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-chardev", f"file,id=serial,append=on,path={config.serial_log}", "-serial", "chardev:serial",
+        "-device", "virtio-serial-pci",
+        "-chardev", f"socket,id=probe,server=on,wait=off,path={config.probe_socket}",
+        "-device", f"virtserialport,chardev=probe,name={PROBE_PORT}",
+        "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
+        "-qmp", f"unix:{monitor},server=on,wait=off",
+    ]  # fmt: skip
+    folder = config.work / "smbios"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    for number, text in enumerate(smbios_strings(config)):
+        file = folder / f"{number:02}"
+        file.write_text(text)
+        words += ["-smbios", f"type=11,path={file}"]
+    return words
+
+
+@functools.cache
+def accelerator() -> str:
+    """`kvm` when it really runs 64 bit code here, else `tcg`; found by starting the firmware under KVM."""
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return "tcg"
+    code, variables = firmware()
+    with tempfile.TemporaryDirectory(prefix="kubenode-kvm-") as name:
+        folder = Path(name)
+        shutil.copyfile(variables, folder / "vars.fd")
+        serial = folder / "serial"
+        process = spawn(
+            ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-machine", "q35", "-accel", "kvm",
+             "-cpu", "host", "-m", "256", "-drive", f"if=pflash,format=raw,readonly=on,file={code}",
+             "-drive", f"if=pflash,format=raw,file={folder}/vars.fd",
+             "-chardev", f"file,id=s,path={serial}", "-serial", "chardev:s"],
+            log=folder / "log",
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + KVM_PROBE_SECONDS
+            while process.poll() is None and time.monotonic() < deadline:
+                if serial.exists() and b"Bds" in serial.read_bytes():
+                    return "kvm"
+                time.sleep(0.2)
+        finally:
+            process.kill()
+            process.wait(timeout=30)
+    return "tcg"

@@ -1,0 +1,356 @@
+"""The release manifest: an in-toto statement with SLSA provenance that names every artifact of one release.
+
+Formats: in-toto Statement v1 (https://in-toto.io/Statement/v1), SLSA provenance v1
+(https://slsa.dev/spec/v1.0/provenance). Unknown fields and unknown artifact roles are accepted, as both specifications
+ask of consumers: an old agent must be able to read the manifest of a newer release, or it could never update to it.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from kubenode.errors import Untrusted
+from kubenode.model.version import Version
+from kubenode.trust.reasons import Reason
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://kubenode.dev/image/v1"
+ROLE_ANNOTATION = "dev.kubenode/role"
+SIZE_ANNOTATION = "dev.kubenode/size"
+
+MANIFEST_NAME = "manifest.json"
+BUNDLE_NAME = "manifest.sigstore.json"
+
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_ARTIFACTS = 64
+MAX_ARTIFACT_BYTES = 1 << 40
+
+ROOT, VERITY, UKI, DISK, PACKAGES = "root", "verity", "uki", "disk", "packages"
+REQUIRED_ROLES = (ROOT, VERITY, UKI)
+ROLES = (*REQUIRED_ROLES, DISK, PACKAGES)
+
+# A name becomes a file in staging, a file in a store and a segment of a URL: nothing that means something to a path,
+# a shell or a URL, no hidden file, and short enough for a suffix on every file system (255 bytes).
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
+_ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_IMAGE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_KUBERNETES = re.compile(r"(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SIZE = re.compile(r"[1-9][0-9]{0,15}")
+_SCHEMA = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}/v[0-9][a-z0-9]{0,19}")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a release: plain file name, role (see `ROLES`), sha256 (64 hex digits) and size in bytes."""
+
+    name: str
+    role: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a release is.
+
+    `kubernetes` is the Kubernetes version in the image, None for an image without it. `floor` is the oldest version
+    that may update to this one, None when any may. `schemas` are the document apiVersions its agent reads.
+    `root_hash` is the dm-verity root hash (64 hex digits). `artifacts` are ordered by name.
+    """
+
+    image: str
+    version: Version
+    kubernetes: str | None
+    floor: Version | None
+    schemas: tuple[str, ...]
+    root_hash: str
+    artifacts: tuple[Artifact, ...]
+
+    @property
+    def root(self) -> Artifact:
+        """The root file system."""
+        return self.artifact(ROOT)
+
+    @property
+    def verity(self) -> Artifact:
+        """The dm-verity hash tree of the root file system."""
+        return self.artifact(VERITY)
+
+    @property
+    def uki(self) -> Artifact:
+        """The unified kernel image, with the root hash on its command line."""
+        return self.artifact(UKI)
+
+    def artifact(self, role: str) -> Artifact:
+        """Return the first artifact with this role. Raise KeyError when there is none."""
+        for artifact in self.artifacts:
+            if artifact.role == role:
+                return artifact
+        raise KeyError(role)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a release was built.
+
+    `recipe_sha256` and `lock_sha256` are 64 hex digits, `fleet_commit` a git commit id (40 or 64 hex digits),
+    `builder_id` and `invocation_id` URIs or names for people and auditors; `started_on` is aware.
+    """
+
+    recipe_sha256: str
+    lock_sha256: str
+    fleet_commit: str
+    builder_id: str
+    invocation_id: str
+    started_on: datetime
+
+
+def encode(manifest: Manifest, provenance: Provenance) -> bytes:
+    """Return the statement as canonical JSON: the same input gives the same bytes.
+
+    Sorted keys, no white space, no floats, UTF-8: what RFC 8785 gives for this content. Raise ValueError when the
+    content would not be accepted by `parse`, so that nothing unreadable is ever signed.
+    """
+    for artifact in manifest.artifacts:
+        if artifact.role not in ROLES:
+            raise ValueError(f"{artifact.role!r} is not a role of an artifact; roles are {', '.join(ROLES)}")
+    if provenance.started_on.tzinfo is None:
+        raise ValueError("started_on needs a time zone")
+    data = json.dumps(
+        _statement(manifest, provenance), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+    try:
+        read = parse(data)
+    except Untrusted as refusal:
+        raise ValueError(refusal.message) from refusal
+    if set(read.artifacts) != set(manifest.artifacts) or read.version != manifest.version:
+        raise ValueError("the manifest does not survive being written and read again")
+    return data
+
+
+def _statement(manifest: Manifest, provenance: Provenance) -> dict[str, Any]:
+    return {
+        "_type": STATEMENT_TYPE,
+        "predicateType": PREDICATE_TYPE,
+        "subject": [
+            {
+                "name": artifact.name,
+                "digest": {"sha256": artifact.sha256},
+                "annotations": {ROLE_ANNOTATION: artifact.role, SIZE_ANNOTATION: str(artifact.size)},
+            }
+            for artifact in sorted(manifest.artifacts, key=lambda artifact: artifact.name)
+        ],
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "image": manifest.image,
+                    "version": str(manifest.version),
+                    "kubernetes": manifest.kubernetes,
+                    "floor": None if manifest.floor is None else str(manifest.floor),
+                    "schemas": sorted(manifest.schemas),
+                    "rootHash": manifest.root_hash,
+                },
+                "resolvedDependencies": [
+                    {"name": "recipe", "digest": {"sha256": provenance.recipe_sha256}},
+                    {"name": "lock", "digest": {"sha256": provenance.lock_sha256}},
+                    {"name": "fleet", "digest": {"gitCommit": provenance.fleet_commit}},
+                ],
+            },
+            "runDetails": {
+                "builder": {"id": provenance.builder_id},
+                "metadata": {
+                    "invocationId": provenance.invocation_id,
+                    "startedOn": provenance.started_on.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                },
+            },
+        },
+    }
+
+
+def parse(data: bytes) -> Manifest:
+    """Read a manifest. Parsing proves nothing about who wrote it: use `kubenode.trust.bundle.verify_release` for that.
+
+    Raise Untrusted with ManifestInvalid (not JSON, over 1 MiB, duplicate keys, a wrong type or value, an unsafe name),
+    WrongPredicateType, SubjectMissing (no root, verity or uki) or SubjectExtra (two of these, or a name used twice).
+    """
+    statement = _mapping(strict_json(data, MAX_MANIFEST_BYTES, Reason.MANIFEST_INVALID, "the manifest"), "statement")
+    if _text(statement, "_type") != STATEMENT_TYPE:
+        raise _invalid(f"the manifest is not an in-toto statement v1 (_type must be {STATEMENT_TYPE})")
+    predicate_type = _text(statement, "predicateType")
+    if predicate_type != PREDICATE_TYPE:
+        raise Untrusted(
+            Reason.PREDICATE_TYPE,
+            f"the manifest is a statement about {_short(predicate_type)}, not SLSA provenance v1",
+            hint=f"predicateType must be {PREDICATE_TYPE}",
+        )
+    artifacts = _artifacts(_field(statement, "subject", list))
+    predicate = _mapping(_field(statement, "predicate", dict), "predicate")
+    definition = _mapping(_field(predicate, "buildDefinition", dict), "buildDefinition")
+    if _text(definition, "buildType") != BUILD_TYPE:
+        raise _invalid(f"the manifest's buildType must be {BUILD_TYPE}")
+    _check_provenance(definition, predicate)
+    return _manifest(_mapping(_field(definition, "externalParameters", dict), "externalParameters"), artifacts)
+
+
+def _manifest(parameters: dict[str, Any], artifacts: tuple[Artifact, ...]) -> Manifest:
+    schemas = _field(parameters, "schemas", list)
+    if not schemas or len(schemas) > 32 or len(set(map(repr, schemas))) != len(schemas):
+        raise _invalid("the manifest's schemas must be 1 to 32 different apiVersions")
+    return Manifest(
+        image=_matching(parameters, "image", _IMAGE),
+        version=_version(_text(parameters, "version"), "version"),
+        kubernetes=_optional(parameters, "kubernetes", lambda: _matching(parameters, "kubernetes", _KUBERNETES)),
+        floor=_optional(parameters, "floor", lambda: _version(_text(parameters, "floor"), "floor")),
+        schemas=tuple(_match(schema, "schemas", _SCHEMA) for schema in schemas),
+        root_hash=_matching(parameters, "rootHash", _SHA256),
+        artifacts=artifacts,
+    )
+
+
+def _artifacts(subjects: list[Any]) -> tuple[Artifact, ...]:
+    if len(subjects) > MAX_ARTIFACTS:
+        raise _invalid(f"the manifest has {len(subjects)} subjects, more than {MAX_ARTIFACTS}")
+    artifacts = [_artifact(_mapping(subject, "subject")) for subject in subjects]
+    # Compared without case, because a store may live on a file system that ignores it.
+    for name, count in Counter(artifact.name.lower() for artifact in artifacts).items():
+        if count > 1:
+            raise Untrusted(Reason.SUBJECT_EXTRA, f"the manifest names {name} {count} times", subject=name)
+    roles = Counter(artifact.role for artifact in artifacts)
+    for role in REQUIRED_ROLES:
+        if roles[role] == 0:
+            raise Untrusted(Reason.SUBJECT_MISSING, f"the manifest names no artifact with the role {role}")
+        if roles[role] > 1:
+            raise Untrusted(Reason.SUBJECT_EXTRA, f"the manifest names {roles[role]} artifacts with the role {role}")
+    return tuple(sorted(artifacts, key=lambda artifact: artifact.name))
+
+
+def _artifact(subject: dict[str, Any]) -> Artifact:
+    name = _matching(subject, "name", _NAME)
+    if name in (MANIFEST_NAME, BUNDLE_NAME):
+        raise _invalid(f"an artifact may not be called {name}: that name is the manifest's own")
+    annotations = _mapping(_field(subject, "annotations", dict), "annotations")
+    size = int(_matching(annotations, SIZE_ANNOTATION, _SIZE))
+    if size > MAX_ARTIFACT_BYTES:
+        raise _invalid(f"{name} has {size} bytes, more than {MAX_ARTIFACT_BYTES}")
+    return Artifact(
+        name=name,
+        role=_matching(annotations, ROLE_ANNOTATION, _ROLE),
+        sha256=_matching(_mapping(_field(subject, "digest", dict), "digest"), "sha256", _SHA256),
+        size=size,
+    )
+
+
+def _check_provenance(definition: dict[str, Any], predicate: dict[str, Any]) -> None:
+    """Check what auditors rely on later; nothing here decides what a node does, so it is not kept."""
+    dependencies = {
+        entry["name"]: _mapping(_field(entry, "digest", dict), "digest")
+        for entry in (_mapping(entry, "dependency") for entry in _field(definition, "resolvedDependencies", list))
+        if isinstance(entry.get("name"), str)
+    }
+    for name, algorithm, pattern in (
+        ("recipe", "sha256", _SHA256),
+        ("lock", "sha256", _SHA256),
+        ("fleet", "gitCommit", _COMMIT),
+    ):
+        if name not in dependencies:
+            raise _invalid(f"the manifest's resolvedDependencies lack {name}")
+        _matching(dependencies[name], algorithm, pattern)
+    details = _mapping(_field(predicate, "runDetails", dict), "runDetails")
+    if not _text(_mapping(_field(details, "builder", dict), "builder"), "id"):
+        raise _invalid("the manifest's builder.id is empty")
+    metadata = _mapping(_field(details, "metadata", dict), "metadata")
+    _text(metadata, "invocationId")
+    try:
+        datetime.fromisoformat(_text(metadata, "startedOn"))
+    except ValueError:
+        raise _invalid("the manifest's startedOn is not a time (RFC 3339)") from None
+
+
+def strict_json(data: bytes, limit: int, reason: Reason, what: str) -> object:
+    """Decode JSON from an untrusted source; `limit` is in bytes, `what` names the source in messages.
+
+    Raise Untrusted(reason) when there are more bytes than `limit`, when it is not UTF-8 JSON, when an object has a key
+    twice (two readers may pick different ones), for NaN and Infinity, and for nesting that exhausts the stack.
+    """
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = Counter(key for key, _ in items)
+        twice = [key for key, count in keys.items() if count > 1]
+        if twice:
+            raise ValueError(f"the key {_short(twice[0])} is there twice")
+        return dict(items)
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    if len(data) > limit:
+        raise Untrusted(reason, f"{what} has {len(data)} bytes, more than {limit}")
+    try:
+        decoded: object = json.loads(data.decode(), object_pairs_hook=pairs, parse_constant=constant)
+    except RecursionError:
+        raise Untrusted(reason, f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise Untrusted(reason, f"{what} is not acceptable JSON: {error}") from None
+    return decoded
+
+
+def _invalid(message: str) -> Untrusted:
+    return Untrusted(Reason.MANIFEST_INVALID, message)
+
+
+def _short(value: object) -> str:
+    # repr() escapes control characters and lone surrogates, so a message can be printed on any terminal.
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _mapping(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _invalid(f"the manifest's {what} is not an object")
+    return value
+
+
+def _field(mapping: dict[str, Any], key: str, kind: type[_T]) -> _T:
+    if key not in mapping:
+        raise _invalid(f"the manifest lacks the field {key}")
+    value = mapping[key]
+    if not isinstance(value, kind):
+        raise _invalid(f"the manifest's {key} has the wrong type ({type(value).__name__})")
+    return value
+
+
+def _optional(mapping: dict[str, Any], key: str, read: Callable[[], _T]) -> _T | None:
+    if key not in mapping:
+        raise _invalid(f"the manifest lacks the field {key} (null is allowed)")
+    return None if mapping[key] is None else read()
+
+
+def _text(mapping: dict[str, Any], key: str) -> str:
+    return _field(mapping, key, str)
+
+
+def _match(value: object, key: str, pattern: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _invalid(f"the manifest's {key} is not acceptable: {_short(value)}")
+    return value
+
+
+def _matching(mapping: dict[str, Any], key: str, pattern: re.Pattern[str]) -> str:
+    return _match(_text(mapping, key), key, pattern)
+
+
+def _version(text: str, key: str) -> Version:
+    try:
+        return Version(text)
+    except ValueError:
+        raise _invalid(f"the manifest's {key} is not a version: {_short(text)}") from None

@@ -1,0 +1,50 @@
+"""Every check in order, cheapest first: `./run test [--fast] [--yes]`. Ends with one sentence and an honest exit code."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from subprocess import run
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+LINTERS = (
+    ("ruff check", [BIN / "ruff", "check", "."]),
+    ("ruff format", [BIN / "ruff", "format", "--check", "."]),
+    ("mypy --strict", [BIN / "mypy"]),
+    ("import contracts", [BIN / "lint-imports", "--no-cache"]),
+)
+
+
+def main() -> int:
+    fast = "--fast" in sys.argv[1:]
+    unknown = [word for word in sys.argv[1:] if word not in ("--fast", "--yes")]
+    if unknown:
+        print(f"unknown option {unknown[0]}: ./run test [--fast] [--yes]", file=sys.stderr)
+        return 64
+    pytest = [BIN / "python", "-m", "pytest", "-p", "no:cacheprovider"]
+    steps = [*LINTERS]
+    steps.append(("tests", [*pytest, "-q", "-m", "not vm", "--cov=kubenode", "--cov-report=term:skip-covered"]))
+    if not fast:
+        steps.append(("virtual machines", [*pytest, "-v", "-s", "-m", "vm"]))
+    env = {**os.environ, "COVERAGE_FILE": str(ROOT / ".coverage")}
+    failed = []
+    for name, argv in steps:
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        code = run([str(word) for word in argv], cwd=ROOT, env=env).returncode
+        print(f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - start:.0f} s", flush=True)
+        if code != 0:
+            failed.append(name)
+            if name != "tests" and steps.index((name, argv)) >= len(LINTERS):
+                break
+    if failed:
+        print(f"Failed: {', '.join(failed)}.")
+        return 1
+    print("All checks passed" + (" (virtual machines left out)." if fast else "."))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
