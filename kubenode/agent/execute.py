@@ -18,7 +18,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Release
 from kubenode.ports import Machine, Progress, ReleaseStore, Slots, Staging
-from kubenode.trust.bundle import ArtifactVerifier, Builder, VerifiedRelease, verify_release
+from kubenode.trust.bundle import ArtifactVerifier, VerifiedRelease, verify_release
 from kubenode.trust.chain import TrustedTree
 from kubenode.trust.manifest import Artifact
 from kubenode.trust.reasons import Reason
@@ -80,7 +80,7 @@ def _verify(release: Release, manifest: bytes, bundle: bytes, hands: Hands) -> V
         bundle,
         expected_manifest_sha256=release.manifest,
         trusted_root_json=hands.tree[TRUSTED_ROOT_PATH],
-        builders=[Builder(who.issuer, who.identity) for who in hands.tree.policy.builders_of(hands.channel)],
+        builders=hands.tree.policy.builders_of(hands.channel),
         version=release.version,
     )
     if verified.manifest.root_hash != release.root_hash:
@@ -115,7 +115,8 @@ def _fetch(release: Release, hands: Hands) -> None:
     """Download and verify a release, store after store; what one began honestly the next continues."""
     for asked in range(1, MAX_STORES + 1):
         try:
-            return _fetch_once(release, hands)
+            _fetch_once(release, hands)
+            return
         except (TryLater, Untrusted):
             if asked == MAX_STORES or not hands.stores.refuse(release.version):
                 raise

@@ -5,7 +5,7 @@ Whatever is wrong with the new head, the node keeps the last trusted commit and 
 
 from dataclasses import dataclass
 
-from kubenode.errors import FleetInvalid, HostError, KubenodeError, TryLater, Untrusted
+from kubenode.errors import FleetInvalid, KubenodeError, TryLater, Untrusted
 from kubenode.fleet.layout import FLEET_PATH
 from kubenode.fleet.load import load_fleet
 from kubenode.model.state import Condition, Seed, TrustState
@@ -13,13 +13,15 @@ from kubenode.ports import FleetSource
 from kubenode.trust.chain import TrustedCommit, TrustedTree, authenticate
 from kubenode.trust.reasons import Reason
 
+_NEVER_REACHED = "this machine has not reached its fleet repo yet"
+
 
 @dataclass(frozen=True)
 class Followed:
     """The newest trusted commit with its files, and what stood in the way of a newer one."""
 
     tree: TrustedTree
-    unreachable: KubenodeError | None = None
+    failure: KubenodeError | None = None
     refusal: Untrusted | None = None
 
     @property
@@ -30,8 +32,8 @@ class Followed:
             message = f"{self.refusal.message} (this node stays at commit {short})"
             return Condition("Trusted", "False", str(self.refusal.reason), message)
         message = f"commit {short} is trusted"
-        if self.unreachable is not None:
-            message += f"; the fleet repo could not be read now: {self.unreachable.message}"
+        if self.failure is not None:
+            message += f"; the fleet repo could not be read now: {self.failure.message}"
         return Condition("Trusted", "True", str(Reason.TRUSTED), message)
 
 
@@ -48,35 +50,39 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
             hint="A machine changes its fleet only by being installed again.",
         )
     start = trust.commit if trust is not None else seed.anchor
-    head, unreachable = _head(source, fetch=fetch)
+    failure = _fetch(source) if fetch else None
+    head = source.stored_head()
     if head is None:
-        raise unreachable or TryLater("this machine has not reached its fleet repo yet")
+        raise failure or TryLater(_NEVER_REACHED)
     anchor = source.anchor(start)
+    refusal = failure if isinstance(failure, Untrusted) else None
     if head != start:
         try:
             commit = authenticate(anchor, source.chain(start, head), head=head)
-            return Followed(_tree(source, commit, seed), unreachable)
-        except Untrusted as refusal:
-            return Followed(_tree(source, authenticate(anchor, ()), seed), unreachable, refusal)
-    return Followed(_tree(source, authenticate(anchor, ()), seed), unreachable)
+            return Followed(_tree(source, commit, seed), failure, refusal)
+        except Untrusted as error:
+            refusal = error
+    return Followed(_tree(source, authenticate(anchor, ()), seed), failure, refusal)
 
 
 def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followed:
     """Return the commit that is trusted already, authenticated again, without network. Raise Untrusted, TryLater."""
     if trust is None and source.stored_head() is None:
-        raise TryLater("this machine has not reached its fleet repo yet")
+        raise TryLater(_NEVER_REACHED)
     anchor = source.anchor(trust.commit if trust is not None else seed.anchor)
     return Followed(_tree(source, authenticate(anchor, ()), seed))
 
 
-def _head(source: FleetSource, *, fetch: bool) -> tuple[str | None, KubenodeError | None]:
-    if not fetch:
-        return source.stored_head(), None
+def _fetch(source: FleetSource) -> KubenodeError | None:
+    """Ask for a newer head. Return what went wrong: a full disk, a dead network or a repo full of rubbish.
+
+    None of that may keep the node from tidying up, or from finishing what the trusted commit says.
+    """
     try:
-        return source.fetch(), None
-    except (TryLater, HostError) as error:
-        # A full disk here must not keep the node from tidying up, nor a dead network from finishing what is staged.
-        return source.stored_head(), error
+        source.fetch()
+    except KubenodeError as error:
+        return error
+    return None
 
 
 def _tree(source: FleetSource, commit: TrustedCommit, seed: Seed) -> TrustedTree:

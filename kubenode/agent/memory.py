@@ -20,6 +20,7 @@ What frees space is not among them, or a full disk could never be cleared: there
 """
 
 _UNFINISHED = "it was begun, and the machine or the agent stopped before it was done"
+_NOT_ARRIVED = "the machine was told to restart, and the release has not run and been blessed since"
 
 
 class Memory:
@@ -55,7 +56,9 @@ class Memory:
             # Before the entry is marked bad, or it would look like a failed trial.
             journal = replace(journal, superseded=action.supersede.root_hash)
         if isinstance(action, _COUNTED_FROM_THE_START):
-            journal = self._counted(journal, action, Attempt(0, now, _UNFINISHED))
+            journal = self._counted(
+                journal, action, Attempt(0, now, _NOT_ARRIVED if isinstance(action, Reboot) else _UNFINISHED)
+            )
         self._keep_journal(journal)
 
     def fail(self, action: Action, now: datetime, error: KubenodeError) -> None:

@@ -27,15 +27,10 @@ API_VERSION = "kubenode.dev/v1alpha1"
 
 
 def conditions(
-    decision: Decision,
-    desired: DesiredState | None,
-    observed: Observed | None,
-    journal: Journal,
-    trusted: Condition | None,
+    decision: Decision, desired: DesiredState | None, observed: Observed | None, journal: Journal
 ) -> tuple[Condition, ...]:
-    """Return the conditions Trusted, Staged, UpToDate and Stalled."""
+    """Return the conditions Staged, UpToDate and Stalled; `Trusted` comes from `kubenode.agent.follow`."""
     return (
-        trusted or Condition("Trusted", "Unknown", "NotRead", "The fleet repo was not read."),
         _staged(desired, observed),
         _up_to_date(desired, observed),
         _stalled(decision, journal),

@@ -1,7 +1,7 @@
 """One tick: lock, follow the fleet, then observe, decide and do one thing until there is nothing to do now."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kubenode.agent import report
 from kubenode.agent.execute import Hands, execute
@@ -15,7 +15,7 @@ from kubenode.model.decision import Act, Action, Decision, PoisonRelease, Reboot
 from kubenode.model.desired import DesiredState
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
-from kubenode.model.state import NodeStatus, Seed
+from kubenode.model.state import Condition, NodeStatus, Seed
 from kubenode.plan.decide import decide
 from kubenode.ports import Clock, FleetSource, Machine, Progress, ReleaseStore, Slots, Staging, StateStore
 
@@ -76,87 +76,91 @@ class _Tick:
     desired: DesiredState | None = None
     observed: Observed | None = None
     done: list[Action] = field(default_factory=list)
-    failure: KubenodeError | None = None
+    refused: bool = False
+    """Whether evidence of a release was refused."""
 
     def run(self, *, offline: bool, dry_run: bool) -> TickResult:
         seed = self.ports.state.seed()
         try:
-            self.memory = Memory(self.ports.state, read_only=dry_run)
-            self._follow(seed, self.memory, offline=offline, dry_run=dry_run)
-            decision = self._reconcile(self.memory, dry_run=dry_run)
+            self.memory = memory = Memory(self.ports.state, read_only=dry_run)
+            source = self.ports.open_fleet(seed)
+            self.followed = followed = (
+                stored(source, seed, memory.trust) if dry_run else follow(source, seed, memory.trust, fetch=not offline)
+            )
+            # Before the documents are read: trust moves on even when they turn out to be broken.
+            memory.trust_commit(seed.fleet_id, followed.tree.oid)
+            documents = load_fleet(followed.tree.files, node=seed.node)
+            self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
+            if dry_run:
+                return self._result(seed, self._decide(memory, desired))
+            return self._result(seed, self._reconcile(memory, self._hands(followed, desired), desired))
         except KubenodeError as error:
-            self.failure = error
-            decision = _decision_for(error)
-        return self._result(seed, decision)
+            return self._result(seed, _decision_for(error), error)
 
-    def _follow(self, seed: Seed, memory: Memory, *, offline: bool, dry_run: bool) -> None:
-        source = self.ports.open_fleet(seed)
-        if dry_run:
-            self.followed = stored(source, seed, memory.trust)
-        else:
-            self.followed = follow(source, seed, memory.trust, fetch=not offline)
-            # Before its documents are read: trust moves on even when they turn out to be broken.
-            memory.trust_commit(seed.fleet_id, self.followed.tree.oid)
-        tree = self.followed.tree
-        self.desired = desired_state(load_fleet(tree.files, node=seed.node), tree.oid, seed.node)
+    def _hands(self, followed: Followed, desired: DesiredState) -> Hands:
+        ports = self.ports
+        return Hands(
+            machine=ports.machine,
+            slots=ports.slots,
+            staging=ports.staging,
+            stores=ports.open_stores(desired.stores),
+            tree=followed.tree,
+            channel=desired.channel,
+            progress=ports.progress,
+        )
 
-    def _reconcile(self, memory: Memory, *, dry_run: bool) -> Decision:
-        desired = self._known(self.desired)
-        stores = None if dry_run else self.ports.open_stores(desired.stores)
+    def _reconcile(self, memory: Memory, hands: Hands, desired: DesiredState) -> Decision:
         for _ in range(MAX_ACTIONS):
-            observed = self._observe(memory, desired)
-            decision = decide(desired, observed, memory.journal, self.ports.clock.now())
-            if not isinstance(decision, Act) or stores is None:
+            decision = self._decide(memory, desired)
+            if not isinstance(decision, Act):
                 return decision
-            self._perform(decision, memory, stores)
-            if isinstance(decision.action, Reboot) and self.failure is None:
+            done = self._perform(decision, memory, hands)
+            if done and isinstance(decision.action, Reboot):
                 return Wait("Restarting", f"The machine restarts. {decision.why}")
-        return Wait("Unfinished", f"{MAX_ACTIONS} actions were done and more are due; the next tick goes on.")
+        return Wait("Unfinished", f"{MAX_ACTIONS} actions were tried and more are due; the next tick goes on.")
 
-    def _observe(self, memory: Memory, desired: DesiredState) -> Observed:
-        self.observed = observed = self.ports.machine.observe()
+    def _decide(self, memory: Memory, desired: DesiredState) -> Decision:
+        observed = self._observe()
         running = next((r.manifest for r in desired.releases if r.root_hash == observed.booted.root_hash), None)
         memory.settle(observed, running)
+        return decide(desired, observed, memory.journal, self.ports.clock.now())
+
+    def _observe(self) -> Observed:
+        self.observed = None  # An old look must not be reported as the present.
+        self.observed = observed = self.ports.machine.observe()
         return observed
 
-    def _perform(self, decision: Act, memory: Memory, stores: ReleaseStore) -> None:
-        """Do the action and see whether it worked. What fails is counted, and the planner then knows."""
-        action, desired = decision.action, self._known(self.desired)
-        self.failure = None
+    def _perform(self, decision: Act, memory: Memory, hands: Hands) -> bool:
+        """Do the action and say whether it worked. What fails is counted, so the planner knows of it."""
+        action = decision.action
         memory.begin(action, self.ports.clock.now())
         try:
             if isinstance(action, PoisonRelease):
                 memory.poison(action, decision.why)
-            tree = self._known(self.followed).tree
-            ports = self.ports
-            execute(
-                action, Hands(ports.machine, ports.slots, ports.staging, stores, tree, desired.channel, ports.progress)
-            )
+            execute(action, hands)
+            # A restart has worked only when the release that it was for is blessed, see `Memory.settle`.
             if not isinstance(action, Reboot):
                 self._check(action, memory)
+                memory.succeed(action)
         except KubenodeError as error:
-            self.failure = error
+            self.refused |= isinstance(error, Untrusted)
             memory.fail(action, self.ports.clock.now(), error)
-            return
+            return False
         self.done.append(action)
-        if not isinstance(action, Reboot):
-            # A restart is a success only when the release that it is for has been blessed: `Memory.settle`.
-            memory.succeed(action)
+        return True
 
     def _check(self, action: Action, memory: Memory) -> None:
-        self.observed = self.ports.machine.observe()
-        if not holds(action, self.observed, memory.journal):
+        if not holds(action, self._observe(), memory.journal):
             raise HostError(
                 f"{type(action).__name__} returned without an error, but the machine does not show its result",
                 hint="Something else changes this machine, or its disk does not keep what is written.",
             )
 
-    def _result(self, seed: Seed, decision: Decision) -> TickResult:
-        memory, followed = self.memory, self.followed
-        journal = memory.journal if memory is not None else Journal()
+    def _result(self, seed: Seed, decision: Decision, error: KubenodeError | None = None) -> TickResult:
+        followed = self.followed
+        journal = self.memory.journal if self.memory is not None else Journal()
         message, hint = report.sentence(decision)
         refusal = followed.refusal if followed is not None else None
-        trusted = followed.condition if followed is not None else _untrusted(self.failure)
         status = NodeStatus(
             node=seed.node,
             at=self.ports.clock.now(),
@@ -166,7 +170,44 @@ class _Tick:
             hint=hint or (refusal.hint if refusal is not None else ""),
             observed=self.observed,
             target=str(self.desired.target.version) if self.desired is not None and self.desired.releases else None,
-            conditions=report.conditions(decision, self.desired, self.observed, journal, trusted),
+            conditions=(
+                followed.condition if followed is not None else _not_trusted(error),
+                *report.conditions(decision, self.desired, self.observed, journal),
+            ),
             poisoned=journal.poisoned,
         )
-        return TickResult(decision, status, self._exit_code(decision, refusal), tuple(self.done))
+        refused = self.refused or refusal is not None or isinstance(error, Untrusted)
+        return TickResult(decision, status, _exit_code(decision, error, refused=refused), tuple(self.done))
+
+
+def _decision_for(error: KubenodeError) -> Decision:
+    """Return what an error means for the node. No guesses: it keeps what runs and starts nothing."""
+    match error:
+        case Untrusted():
+            return Stuck(str(error.reason), error.message, error.hint or "See the Trusted condition.")
+        case StateLost():
+            return Stuck(
+                "StateLost",
+                error.message,
+                error.hint or "Without it a rollback could not be noticed: install the machine again.",
+            )
+        case FleetInvalid():
+            return Stuck("FleetInvalid", str(error), error.hint or "Run `kubenode validate` in the fleet repo.")
+        case TryLater():
+            return Wait("TryLater", error.message)
+        case _:
+            return Wait("HostFailed", error.message + (f" ({error.hint})" if error.hint else ""))
+
+
+def _not_trusted(error: KubenodeError | None) -> Condition:
+    if isinstance(error, Untrusted):
+        return Condition("Trusted", "False", str(error.reason), error.message)
+    return Condition("Trusted", "Unknown", "NotRead", error.message if error else "The fleet repo was not read.")
+
+
+def _exit_code(decision: Decision, error: KubenodeError | None, *, refused: bool) -> ExitCode:
+    if refused:
+        return ExitCode.UNTRUSTED
+    if isinstance(decision, Stuck):
+        return ExitCode.STUCK
+    return error.exit_code if error is not None else ExitCode.OK

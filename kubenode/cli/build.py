@@ -137,7 +137,13 @@ def publish(
     digest = _sha256(release / MANIFEST_NAME)
     path = fleet / "releases" / f"{manifest.version}.yaml"
     path.parent.mkdir(exist_ok=True)
-    document = release_document(manifest.version, digest, manifest.root_hash, manifest.kubernetes, manifest.floor)
+    document = release_document(
+        str(manifest.version),
+        digest,
+        manifest.root_hash,
+        manifest.kubernetes,
+        str(manifest.floor) if manifest.floor else None,
+    )
     if not path.exists() or path.read_bytes() != document:
         path.write_bytes(document)
     done = "not committed"
@@ -242,5 +248,3 @@ def _builder(policy: "TrustPolicy", issuer: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-

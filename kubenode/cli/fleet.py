@@ -30,21 +30,20 @@ def new(
     sigstore: Annotated[
         Path | None, typer.Option(help="Folder of the local Sigstore instance; made when it does not exist.")
     ] = None,
-    store: Annotated[list[str] | None, typer.Option(help="URL of an image store (can be repeated).")] = None,
+    store: Annotated[list[str] | None, typer.Option(help="URL of an image store; can be repeated.")] = None,
 ) -> None:
     """Make a fleet repo: documents, an operator's key, a local Sigstore instance and the first signed commit.
 
     Example: kubenode new homelab --store https://images.example.net/kubenode
     """
-    from kubenode.fleet import layout
-    from kubenode.fleet.create import NewFleet, render_new
+    from kubenode.fleet.new import render_new
     from kubenode.host.clock import SystemClock
     from kubenode.host.git_commit import commit_all, init_repository
     from kubenode.host.keys import ssh_key
     from kubenode.host.package import example_fleet
     from kubenode.image import sigstore_local
+    from kubenode.trust.policy import Builder
 
-    del layout
     name = name or directory.resolve().name
     if directory.exists() and any(directory.iterdir()):
         raise UsageError(f"{directory} is not empty", hint="Choose a folder that does not exist yet.")
@@ -58,15 +57,13 @@ def new(
         say(f"Made the local Sigstore instance {sigstore}")
     files = render_new(
         example_fleet(),
-        NewFleet(
-            name=name,
-            id=str(uuid.uuid4()),
-            public_key=public_key,
-            stores=tuple(store or ()),
-            issuer=sigstore_local.load(sigstore).issuer,
-            builder=f"builder@{name}.internal",
-            trusted_root=(sigstore / "trusted_root.json").read_bytes(),
-        ),
+        name=name,
+        fleet_id=str(uuid.uuid4()),
+        person="operator",
+        ssh_key=public_key,
+        stores=tuple(store or ()),
+        builder=Builder(sigstore_local.load(sigstore).issuer, f"builder@{name}.internal"),
+        trusted_root=(sigstore / "trusted_root.json").read_bytes(),
     )
     init_repository(directory)
     for path, content in files.items():
@@ -101,9 +98,9 @@ def validate(
 
     Example: kubenode validate . --output json
     """
+    from kubenode.errors import Location
     from kubenode.fleet.problems import Severity, problem
     from kubenode.fleet.validate import validate as find_problems
-    from kubenode.errors import Location
     from kubenode.host.tree import read_folder
 
     folder = read_folder(directory)
@@ -150,21 +147,16 @@ def promote(
     Example: kubenode promote 2026.11.2 stable -C homelab
     """
     from kubenode.fleet.promote import promote as edit
-    from kubenode.model.version import Version
 
     path = fleet / "channels" / f"{channel}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(it.stem for it in path.parent.glob("*.yaml"))) or "none"
         raise UsageError(f"there is no channel {channel} in {fleet}", hint=f"Known channels: {known}.")
-    try:
-        wanted = Version(version)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     if not (fleet / "releases" / f"{version}.yaml").is_file():
         raise UsageError(
             f"{fleet} has no releases/{version}.yaml", hint=f"Publish it first: kubenode publish out/{version} ..."
         )
-    path.write_bytes(edit(path.read_bytes(), wanted))
+    path.write_bytes(edit(path.read_bytes(), version))
     commit = commit_signed(fleet, message or f"Promote {version} to {channel}", [path])
     say(f"{version} is now the newest release of {channel} (commit {commit[:12]}, not pushed yet).")
 

@@ -20,3 +20,14 @@ def repository(folder: Path) -> Path:
     raise UsageError(
         f"{folder} is not a git repository", hint="Name the fleet repo with -C, or make one with `kubenode new DIR`."
     )
+
+
+def commit_of(fleet: Path, revision: str) -> str:
+    """Return the id of the commit that a branch, tag or abbreviated id names. Raises UsageError when none is."""
+    from kubenode.host.process import run
+
+    words = ["rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    found = run(["git", "-C", fleet, *words], timeout=30, check=False)
+    if found.returncode != 0:
+        raise UsageError(f"{fleet} has no revision {revision!r}", hint="Name a branch, a tag or a commit id.")
+    return found.text.strip()

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from kubenode.cli.fleet import DEFAULT_ISSUER
-from kubenode.cli.options import FleetFolder, Output, repository
+from kubenode.cli.options import FleetFolder, Output, commit_of, repository
 from kubenode.cli.output import Format, print_json, say, show_error
-from kubenode.errors import Untrusted, UsageError
+from kubenode.errors import Untrusted
 
 
 def register(app: typer.Typer) -> None:
@@ -30,20 +30,12 @@ def verify(
     Example: kubenode trust verify -C homelab --anchor 1f0c2b... main
     """
     from kubenode.host.git import FleetRepository
-    from kubenode.host.process import run
     from kubenode.trust.chain import authenticate
     from kubenode.trust.reasons import Reason
     from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
-    found = run(
-        ["git", "-C", fleet, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"],
-        timeout=30,
-        check=False,
-    )
-    head = found.text.strip()
-    if found.returncode != 0:
-        raise UsageError(f"{fleet} has no revision {revision!r}", hint="Name a branch, a tag or a commit id.")
+    head = commit_of(fleet, revision)
     try:
         with FleetRepository(folder) as source:
             trusted = authenticate(source.anchor(anchor), source.first_parent_chain(anchor, head), head=head)

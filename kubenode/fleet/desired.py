@@ -74,7 +74,7 @@ def _release(documents: FleetDocuments, version: Version, wanted_by: str) -> Rel
 
 def _missing(kind: Kind, name: str, wanted_by: str, known: Collection[str]) -> NoReturn:
     path = path_of(kind, name)
-    guess = did_you_mean(name, known).capitalize()
+    guess = did_you_mean(name, known)
     others = f"Known: {choices(known)}." if known else ""
     raise FleetInvalid(
         f"{wanted_by} needs {path}, which is not in the fleet repo",

@@ -59,7 +59,7 @@ def _unknown_fields(kind: Kind, document: Document, broken: Violation) -> Iterat
     known = sorted(broken.schema.get("properties", {}))
     for key in _unknown(broken):
         elsewhere = _homes(kind).get(key, [])
-        hint = did_you_mean(key, known).capitalize()
+        hint = did_you_mean(key, known)
         if elsewhere and not hint:
             hint = f"This field belongs in {elsewhere[0]}."
         yield problem(
@@ -102,7 +102,9 @@ def _missing_fields(document: Document, broken: Violation, unknown: list[str]) -
 
 
 def _wrong_value(document: Document, broken: Violation) -> Problem:
-    where, name, value = document.locate(*broken.at), label(broken.at), broken.value
+    name, value = label(broken.at), broken.value
+    # The place of an empty value is wherever the next one begins.
+    where = document.locate(*broken.at) if value is not None else document.locate_key(*broken.at)
     if broken.in_key:
         where, name = document.locate_key(*broken.at, str(value)), f"a key of {name}"
     match broken.keyword:
@@ -111,7 +113,7 @@ def _wrong_value(document: Document, broken: Violation) -> Problem:
         case "enum":
             allowed = [str(one) for one in broken.expected]
             message = f"{name} is {_short(value)}; allowed: {', '.join(allowed)}"
-            return problem(where, "not-allowed", message, did_you_mean(str(value), allowed).capitalize())
+            return problem(where, "not-allowed", message, did_you_mean(str(value), allowed))
         case "uniqueItems":
             index = next(index for index, item in enumerate(value) if item in value[:index])
             where = document.locate(*broken.at, index)

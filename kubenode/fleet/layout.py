@@ -54,3 +54,9 @@ def name_at(path: str) -> str:
 def names_of(kind: Kind, paths: Iterable[str]) -> list[str]:
     """Return the names of all documents of a kind that are kept in a folder, sorted."""
     return sorted(name_at(path) for path in paths if kind_at(path) is kind)
+
+
+def home_of(kind: Kind) -> str:
+    """Return where documents of a kind belong, for people."""
+    fixed = [path for path, one in FIXED.items() if one is kind]
+    return fixed[0] if fixed else f"{_FOLDER_OF[kind]}/"

@@ -54,9 +54,9 @@ def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'?" for the nearest known word, or an empty string when none is near."""
+    """Return "Did you mean 'x'?" for the nearest known word, or an empty string when none is near."""
     near = nearest(wrong, known)
-    return f"did you mean {near!r}?" if near else ""
+    return f"Did you mean {near!r}?" if near else ""
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:

@@ -1,18 +1,16 @@
 """Reads every document as far as it can be read: what is sound, and a problem for each that is not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from kubenode.errors import FleetInvalid, Location
 from kubenode.fleet import decode
 from kubenode.fleet.explain import explain
-from kubenode.fleet.layout import API_VERSION, FIXED, FLEET_PATH, Kind, kind_at, name_at, names_of, path_of
-from kubenode.fleet.problems import Problem, did_you_mean, from_error, problem
+from kubenode.fleet.layout import API_VERSION, FIXED, Kind, home_of, kind_at, name_at, names_of, path_of
+from kubenode.fleet.problems import Problem, from_error, problem
 from kubenode.model.documents import Channel, Fleet, Image, Node, Pool, Release
 from kubenode.trust.strictyaml import Document, load
-
-T = TypeVar("T")
 
 _MISSING = {
     Kind.FLEET: "A fleet repo has a fleet.yaml at its top: is this the right folder?",
@@ -40,6 +38,10 @@ class Reading:
     def exists(self, kind: Kind, name: str) -> bool:
         """Say whether there is a document of this kind and name, sound or not."""
         return path_of(kind, name) in self.files
+
+    def complete(self, kind: Kind) -> bool:
+        """Say whether every document of a kind is sound, so that counting them makes sense."""
+        return all(path_of(kind, name) in self.documents for name in self.names(kind))
 
     def at(self, path: str, *keys: str | int) -> Location:
         """Return where a value stands in a file; the whole file when it is not there."""
@@ -75,54 +77,72 @@ def read_all(files: Mapping[str, bytes]) -> tuple[Reading, list[Problem]]:
         if path not in files:
             problems.append(problem(Location(path), "missing-file", f"the file {path} is missing", _MISSING[kind]))
     for path in sorted(files):
-        kind_here = kind_at(path)
-        if kind_here is not None:
-            found = _check(path, kind_here, files[path], reading)
-            problems.extend(found)
-    problems.extend(_decode(reading))
+        belongs = kind_at(path)
+        if belongs is not None:
+            problems.extend(_read(reading, path, belongs))
     return reading, problems
 
 
-def _check(path: str, kind: Kind, data: bytes, reading: Reading) -> list[Problem]:
+def _read(reading: Reading, path: str, kind: Kind) -> list[Problem]:
     try:
-        document = load(data, path)
+        document = load(reading.files[path], path)
     except FleetInvalid as error:
         return [from_error(error, "yaml", path)]
-    wrong = _check_header(document, kind)
-    if wrong is not None:
-        return [wrong]
-    found = explain(kind, document)
-    if not found:
-        reading.documents[path] = document
-        found = list(_check_name(document, kind, path))
-    return found
+    problems = _check_header(document, kind) or explain(kind, document) or _check_name(document, kind)
+    if problems:
+        return problems
+    try:
+        _keep(reading, document, kind, name_at(path))
+    except FleetInvalid as error:
+        # What a schema cannot judge, such as the 30th of February.
+        return [from_error(error, "bad-value", path)]
+    return []
 
 
-def _check_header(document: Document, kind: Kind) -> Problem | None:
+def _keep(reading: Reading, document: Document, kind: Kind, name: str) -> None:
+    match kind:
+        case Kind.FLEET:
+            reading.fleet = decode.fleet(document)
+        case Kind.CHANNEL:
+            reading.channels[name] = decode.channel(document, name)
+        case Kind.RELEASE:
+            reading.releases[name] = decode.release(document, name)
+        case Kind.POOL:
+            reading.pools[name] = decode.pool(document, name)
+        case Kind.NODE:
+            reading.nodes[name] = decode.node(document, name)
+        case Kind.IMAGE:
+            reading.images[name] = decode.image(document, name)
+        case Kind.TRUST_POLICY:
+            pass  # Read by kubenode.trust, see checks.trust.
+    reading.documents[document.path] = document
+
+
+def _check_header(document: Document, kind: Kind) -> list[Problem]:
     value = document.value
     if value is None:
-        return problem(Location(document.path), "empty-document", f"the document is empty; a {kind} belongs here")
+        message = f"the document is empty; a {kind} belongs here"
+        return [problem(Location(document.path), "empty-document", message)]
     if not isinstance(value, dict):
-        return None
-    found = value.get("kind")
+        return []
+    found, version = value.get("kind"), value.get("apiVersion")
     if isinstance(found, str) and found != kind:
-        near = did_you_mean(found, [kind])
-        known = found in list(Kind)
-        hint = near.capitalize() or ("Move it to the folder of its kind." if known else f"Write kind: {kind}.")
+        hint = f"Write kind: {kind}."
+        if found in list(Kind):
+            hint = f"A {found} belongs in {home_of(Kind(found))}."
         message = f"kind is {found[:80]!r}, but a {kind} belongs here"
-        return problem(document.locate("kind"), "wrong-kind", message, hint)
-    version = value.get("apiVersion")
+        return [problem(document.locate("kind"), "wrong-kind", message, hint)]
     if isinstance(version, str) and version != API_VERSION:
         message = f"apiVersion is {version[:80]!r}; this kubenode reads {API_VERSION}"
-        return problem(document.locate("apiVersion"), "api-version", message)
-    return None
+        return [problem(document.locate("apiVersion"), "api-version", message, f"Write apiVersion: {API_VERSION}.")]
+    return []
 
 
-def _check_name(document: Document, kind: Kind, path: str) -> list[Problem]:
-    if path in FIXED:
+def _check_name(document: Document, kind: Kind) -> list[Problem]:
+    if document.path in FIXED:
         return []
     value: Any = document.value
-    found, wanted = value["metadata"]["name"], name_at(path)
+    found, wanted = value["metadata"]["name"], name_at(document.path)
     if found != wanted:
         message = f"metadata.name is {found!r}, but the file is called {wanted!r}"
         hint = f"Write name: {wanted}, or rename the file to {found}.yaml."
@@ -131,34 +151,3 @@ def _check_name(document: Document, kind: Kind, path: str) -> list[Problem]:
         message = f"spec.version is {value['spec']['version']!r}, but the release is called {wanted!r}"
         return [problem(document.locate("spec", "version"), "version-differs", message, f"Write version: {wanted}.")]
     return []
-
-
-def _decode(reading: Reading) -> list[Problem]:
-    problems: list[Problem] = []
-
-    def read_kind(kind: Kind, read: Callable[[Document, str], T]) -> dict[str, T]:
-        found: dict[str, T] = {}
-        for path, document in list(reading.documents.items()):
-            if kind_at(path) is kind:
-                decoded = attempt(path, lambda document=document, path=path: read(document, name_at(path)))
-                if decoded is not None:
-                    found[name_at(path)] = decoded
-        return found
-
-    def attempt(path: str, read: Callable[[], T]) -> T | None:
-        try:
-            return read()
-        except FleetInvalid as error:
-            # Names were compared already; what is left are values that a schema cannot judge (30 February).
-            if not error.location or error.location != reading.documents[path].locate("metadata", "name"):
-                problems.append(from_error(error, "bad-value", path))
-            return None
-
-    if FLEET_PATH in reading.documents:
-        reading.fleet = attempt(FLEET_PATH, lambda: decode.fleet(reading.documents[FLEET_PATH]))
-    reading.channels = read_kind(Kind.CHANNEL, decode.channel)
-    reading.releases = read_kind(Kind.RELEASE, decode.release)
-    reading.pools = read_kind(Kind.POOL, decode.pool)
-    reading.nodes = read_kind(Kind.NODE, decode.node)
-    reading.images = read_kind(Kind.IMAGE, decode.image)
-    return problems

@@ -206,22 +206,22 @@ class FleetRepository:
         return data
 
     def _read(self, oid: str, kind: str, limit: int) -> bytes | None:
-        """Return an object's bytes through one `git cat-file --batch` that stays open; None when it is missing."""
+        """Return an object's bytes through `git cat-file --batch` that stays open; None when it is missing."""
         if self._batch is None:
             self._batch = Git(str(self.path))
             self._batch.update_environment(**git_environment(self.path), HOME="", XDG_CONFIG_HOME="", GIT_NAMESPACE="")
             self._batch.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES="", GIT_COMMON_DIR=str(self.path))
         try:
             # GitPython says str and gives bytes; both are taken.
-            *words, size, stream = self._batch.stream_object_data(oid)
-            name, found = (os.fsdecode(word) for word in words)
+            *_, size = self._batch.get_object_header(oid)
             if size > limit:
-                self.close()
                 raise Untrusted(
                     Reason.TOO_MUCH_EVIDENCE,
-                    f"{found} {oid[:12]} has {size:,} bytes; at most {limit:,} are read",
+                    f"{kind} {oid[:12]} has {size:,} bytes; at most {limit:,} are read",
                     subject=oid,
                 )
+            *words, size, stream = self._batch.stream_object_data(oid)
+            name, found = (os.fsdecode(word) for word in words)
             data: bytes = stream.read(size)
         except ValueError as error:
             self.close()
@@ -261,9 +261,10 @@ class FleetRepository:
 
     def _check_complete(self) -> None:
         """Tell a damaged copy from a complete one that merely lacks a commit."""
-        if self.stored_head() is None:
+        if not self.path.exists():
             return
-        if self._run("rev-list", "--objects", "--quiet", HEAD_REF, check=False).returncode:
+        # A copy is put in place only after a complete fetch, so the head and all below it must be there.
+        if not self._usable() or self._run("rev-list", "--objects", "--quiet", HEAD_REF, check=False).returncode:
             raise self._damage("objects of the fetched head are missing")
 
     # Fetching.

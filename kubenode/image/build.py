@@ -72,7 +72,10 @@ def build(request: BuildRequest) -> BuiltImage:
     final = request.output / request.version
     if final.exists():
         raise UsageError(f"{final} exists already", hint="a release is built once: choose another version")
-    for what, text, pattern in (("name", request.name, r"[a-z][a-z0-9-]*"), ("version", request.version, r"[0-9A-Za-z.~^-]+")):
+    for what, text, pattern in (
+        ("name", request.name, r"[a-z][a-z0-9-]*"),
+        ("version", request.version, r"[0-9A-Za-z.~^-]+"),
+    ):
         if not re.fullmatch(pattern, text):
             raise UsageError(f"{text!r} cannot be the {what} of an image", hint=f"it must match {pattern}")
     cache = request.cache or mkosi_tool.cache_folder()

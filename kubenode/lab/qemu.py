@@ -146,7 +146,9 @@ class VirtualMachine:
             data = self.config.serial_log.read_bytes()[after:]
         except FileNotFoundError:
             return ""
-        return re.sub(r"\x1b(\[[0-9;?]*[A-Za-z]|[c=>]|\([A-B]|\][^\x07\x1b]*(\x07|\x1b\\))", "", data.decode(errors="replace"))
+        return re.sub(
+            r"\x1b(\[[0-9;?]*[A-Za-z]|[c=>]|\([A-B]|\][^\x07\x1b]*(\x07|\x1b\\))", "", data.decode(errors="replace")
+        )
 
     def mark(self) -> int:
         """The present length of the serial log, for `after`."""

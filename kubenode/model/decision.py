@@ -76,9 +76,7 @@ class PruneStaging:
     staged: bool
 
 
-Action = (
-    FetchRelease | RetireEntry | RestoreEntry | WriteSlot | ActivateSlot | Reboot | PoisonRelease | PruneStaging
-)
+Action = FetchRelease | RetireEntry | RestoreEntry | WriteSlot | ActivateSlot | Reboot | PoisonRelease | PruneStaging
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,12 @@ class _Walk:
             mode, name, child = raw[at:space], raw[space + 1 : end], raw[end + 1 : end + 21].hex()
             at = end + 21
             text = self._name(prefix, name)
-            twin = folded.setdefault(text.casefold(), text)
-            if twin is not text:
+            twin = folded.get(text.casefold())
+            folded[text.casefold()] = text
+            if twin is not None:
                 raise self._refused(
                     Reason.UNSAFE_ENTRY,
-                    f"{prefix}{twin} and {prefix}{text} differ only in upper and lower case",
+                    f"{prefix}{twin} and {prefix}{text} differ only in upper and lower case, if at all",
                     "Some machines see one file where others see two: rename one of them.",
                 )
             self._entry(mode, child, prefix + text, depth)

@@ -1,0 +1,53 @@
+"""Changes single values in the text of a document and leaves every other character alone."""
+
+import json
+import re
+from typing import Any
+
+from ruamel.yaml import YAML
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./:@-]*[A-Za-z0-9_/]|[0-9]+(\.[0-9]+){2,3}")
+_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
+
+
+def node_at(text: str, *keys: str) -> Any | None:
+    """Return ruamel's node of a value, whose marks index into `text`, or None when it is not there."""
+    node = YAML(typ="rt", pure=True).compose(text)
+    for key in keys:
+        pairs = node.value if node is not None and isinstance(node.value, list) else []
+        node = next((value for name, value in pairs if name.value == key), None)
+    return node
+
+
+def replace(text: str, new: str, *keys: str) -> str:
+    """Return the text with the scalar or the list or mapping in braces at `keys` replaced by YAML text.
+
+    Raises KeyError when there is no such value.
+    """
+    node = node_at(text, *keys)
+    if node is None:
+        raise KeyError(".".join(keys))
+    return text[: node.start_mark.index] + new + text[node.end_mark.index :]
+
+
+def comment_out(text: str, *keys: str) -> str:
+    """Return the text with a block mapping's key and lines made comments. Raises KeyError when it is not there."""
+    node = node_at(text, *keys)
+    if node is None:
+        raise KeyError(".".join(keys))
+    lines = text.splitlines(keepends=True)
+    first = node.start_mark.line - 1
+    while not lines[first].lstrip().startswith(f"{keys[-1]}:"):
+        first -= 1
+    indent = len(lines[first]) - len(lines[first].lstrip())
+    last = first + 1
+    while last < len(lines) and len(lines[last]) - len(lines[last].lstrip()) > indent:
+        last += 1
+    changed = [line[:indent] + "# " + line[indent:] for line in lines[first:last]]
+    return "".join([*lines[:first], *changed, *lines[last:]])
+
+
+def quoted(text: str) -> str:
+    """Return a YAML scalar for text, in double quotes unless every YAML reader takes it for text without them."""
+    plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,76 @@
+"""Where things are on a node. `root` is `/`, or a folder that stands for a machine in tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The fixed places of the image, below `root`."""
+
+    root: Path = Path("/")
+
+    @property
+    def sys(self) -> Path:
+        """The sysfs mount."""
+        return self.root / "sys"
+
+    @property
+    def dev(self) -> Path:
+        """The folder of device nodes."""
+        return self.root / "dev"
+
+    @property
+    def cmdline(self) -> Path:
+        """The kernel command line."""
+        return self.root / "proc/cmdline"
+
+    @property
+    def boot_id(self) -> Path:
+        """The random id of this boot."""
+        return self.root / "proc/sys/kernel/random/boot_id"
+
+    @property
+    def boot_count(self) -> Path:
+        """EFI variable of systemd-boot: the path of the counted entry that was booted (boot loader interface)."""
+        return self.sys / "firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+    @property
+    def os_release(self) -> Path:
+        """The image's own description; not below /etc, which is an overlay."""
+        return self.root / "usr/lib/os-release"
+
+    @property
+    def clock_epoch(self) -> Path:
+        """A file whose modification time is the earliest time that can be right (systemd(1))."""
+        return self.root / "usr/lib/clock-epoch"
+
+    @property
+    def entries(self) -> Path:
+        """The folder of UKIs in the ESP (boot loader specification, type 2)."""
+        return self.root / "efi/EFI/Linux"
+
+    @property
+    def kubernetes(self) -> Path:
+        """kubeadm's folder."""
+        return self.root / "etc/kubernetes"
+
+    @property
+    def data(self) -> Path:
+        """Where the data partition is mounted."""
+        return self.root / "var"
+
+    @property
+    def state(self) -> Path:
+        """The agent's folder on the state partition."""
+        return self.root / "var/lib/kubenode"
+
+    @property
+    def downloads(self) -> Path:
+        """Where `kubenode.host.staging` keeps downloads."""
+        return self.state / "downloads"
+
+    @property
+    def staged(self) -> Path:
+        """Where the UKI of the spare slot waits for its activation."""
+        return self.state / "staged"

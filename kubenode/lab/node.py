@@ -1,0 +1,108 @@
+"""One node of the lab: a virtual machine that runs a real image, and what its agent says of itself."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kubenode.errors import HostError
+from kubenode.lab import probe
+from kubenode.lab.qemu import MachineConfig, VirtualMachine
+
+STATUS = "/var/lib/kubenode/status.json"
+AGENT = "kubenode-reconcile.service"
+KERNEL = ("console=ttyS0", "systemd.show_status=no")
+SLOW_TIMER = b"[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnBootSec=1d\n"
+FAST_TIMER = b"[Timer]\nOnBootSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnBootSec=5s\nOnUnitInactiveSec=10s\n"
+
+Status = Mapping[str, Any]
+
+
+class LabNode:
+    """A node whose seed comes from the hypervisor; its agent ticks by a fast timer or, with `manual`, when told to."""
+
+    def __init__(self, name: str, image: Path, work: Path, seed: Mapping[str, str], *, manual: bool = False) -> None:
+        credentials = {
+            **probe.credentials(),
+            "kubenode.seed": json.dumps(seed).encode(),
+            "system.machine_id": hashlib.sha256(name.encode()).hexdigest()[:32].encode(),
+            "systemd.unit-dropin.kubenode-reconcile.timer~lab": SLOW_TIMER if manual else FAST_TIMER,
+        }
+        self.name = name
+        self.machine = VirtualMachine(
+            MachineConfig(name=name, image=image, work=work, credentials=credentials, kernel_extra=KERNEL)
+        )
+        self.probe = probe.Probe(self.machine.config.probe_socket)
+
+    def start(self, timeout: float = 300) -> None:
+        """Power on and wait until the guest answers."""
+        self.machine.start()
+        self.probe.wait(timeout)
+
+    def cut_power(self) -> None:
+        """Cut the power, as a pulled plug does."""
+        self.machine.kill()
+        self.probe.close()
+
+    def stop(self) -> None:
+        """Switch off, cleanly if the guest obeys."""
+        try:
+            self.machine.shutdown()
+        except HostError:
+            self.machine.kill()
+        self.probe.close()
+
+    def status(self) -> Status:
+        """The agent's last report; empty before the first."""
+        try:
+            document: Status = json.loads(self.probe.read(STATUS, timeout=20))
+        except (HostError, ValueError):
+            return {}
+        return document
+
+    def tick(self, timeout: float = 600) -> Status:
+        """Run one tick now and return its report. The unit's failure is part of the report, not an error here."""
+        self.probe.run(["/usr/bin/systemctl", "start", AGENT], timeout, check=False)
+        return self.status()
+
+    def wait_status(self, wanted: Callable[[Status], bool], timeout: float, seen: Callable[[Status], None]) -> Status:
+        """Poll the report until it is as wanted; calls `seen` whenever it changes. Raises HostError after `timeout`."""
+        deadline = time.monotonic() + timeout
+        last: Status = {}
+        while time.monotonic() < deadline:
+            now = self.status()
+            if now and now.get("message") != last.get("message"):
+                seen(now)
+                last = now
+            if now and wanted(now):
+                return now
+            if not self.machine.is_running():
+                raise HostError(f"{self.name} went off by itself", hint=f"see {self.machine.config.serial_log}")
+            time.sleep(1)
+        raise HostError(
+            f"{self.name} did not get there within {timeout:.0f} s; its last report: {last.get('message', 'none')}",
+            hint=f"see {self.machine.config.serial_log}",
+        )
+
+    def wait_blessed(self, timeout: float = 300) -> None:
+        """Wait until systemd has ended the boot's trial: boot-complete.target was reached and the entry blessed."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            done = self.probe.run(["/usr/lib/systemd/systemd-bless-boot", "status"], 30, check=False)
+            if done.text.strip() in ("good", "clean"):
+                return
+            time.sleep(1)
+        raise HostError(f"the boot of {self.name} was not blessed within {timeout:.0f} s")
+
+    def entries(self) -> list[str]:
+        """The UKIs in the ESP, by file name."""
+        return sorted(self.probe.python("import os; print(*os.listdir('/efi/EFI/Linux'), sep='\\n')").split())
+
+    def release(self) -> str:
+        """The version of the running release, as its own os-release says."""
+        for line in self.probe.read("/usr/lib/os-release").decode().splitlines():
+            if line.startswith("IMAGE_VERSION="):
+                return line.split("=", 1)[1].strip('"')
+        raise HostError("os-release has no IMAGE_VERSION")

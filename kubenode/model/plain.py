@@ -1,0 +1,45 @@
+"""Turns model values into plain JSON values, one way for status documents, plans and tests."""
+
+import dataclasses
+from datetime import datetime, timedelta
+from enum import Enum
+
+from kubenode.model.version import Version
+
+Plain = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
+
+
+def plain(value: object) -> Plain:
+    """Return `value` as JSON knows it: keys as in the dataclasses, times in RFC 3339, versions as text, sets sorted."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return str(value.value)
+        case str():
+            return value
+        case Version():
+            return value.text
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case frozenset() | set():
+            return sorted((plain(item) for item in value), key=str)
+        case tuple() | list():
+            return [plain(item) for item in value]
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+def tagged(value: object) -> Plain:
+    """Return a decision or an action as plain values with its kind (the name of its class) first."""
+    fields = plain(value)
+    assert isinstance(fields, dict)
+    inner = getattr(value, "action", None)
+    if inner is not None:
+        fields["action"] = tagged(inner)
+    return {"kind": type(value).__name__, **fields}
