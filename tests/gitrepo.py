@@ -3,6 +3,7 @@
 * `SigningKey.make(folder, "alice")` asks ssh-keygen for a key; `GitRepo.init(path)` makes a repository; `write`,
   `commit(message, key)` sign with real git and ssh-keygen.
 * `policy_yaml({"alice": [key]})` writes a trust policy.
+* `World(path, keys)` is a remote with a policy, and a node that follows it.
 * `trusted_tree_of({path: content})` gives a TrustedTree without git: the commit is its own anchor.
 * `sign_in_process` and `signed_commit` are quick, for odd signatures and long histories.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from kubenode.host.git import FleetRepository
 from kubenode.trust.chain import TrustedTree, authenticate
 from kubenode.trust.commit import object_id
 from kubenode.trust.evidence import CommitEvidence, TreeEvidence
@@ -152,6 +154,48 @@ class GitRepo:
         """Set a branch to a commit, leaving index and work tree alone; returns the id."""
         (self.path / ".git" / "refs" / "heads" / branch).write_text(oid + "\n")
         return oid
+
+
+HOMELAB_RULES: Rules = [
+    (["trust/**"], ["alice"], 1),
+    (["releases/**"], ["ci", "alice"], 1),
+    (["nodes/**", "fleet.yaml"], ["alice"], 1),
+]
+
+
+class World:
+    """A signed remote, a node's copy of it, and the anchor: the first commit. alice decides, ci makes releases."""
+
+    def __init__(self, path: Path, keys: Mapping[str, SigningKey]) -> None:
+        self.keys = keys
+        self.remote = GitRepo.init(path / "remote")
+        self.copy = FleetRepository(path / "fleet.git")
+        self.policy(HOMELAB_RULES)
+        self.remote.write("nodes/a.yaml", "a: 1\n")
+        self.remote.write("releases/1.yaml", "a: 1\n")
+        self.anchor = self.commit("start", "alice")
+
+    def policy(self, rules: Rules, *people: str) -> None:
+        names = people or ("alice", "ci")
+        text = policy_yaml({name: [self.keys[name]] for name in names}, rules)
+        self.remote.write(POLICY_PATH, text)
+
+    def commit(self, message: str, signer: str | None) -> str:
+        return self.remote.commit(message, self.keys[signer] if signer else None)
+
+    def node(self, name: str, signer: str | None = "alice") -> str:
+        self.remote.write(f"nodes/{name}.yaml", "a: 1\n")
+        return self.commit(f"node {name}", signer)
+
+    @property
+    def tree(self) -> str:
+        return self.remote.git("rev-parse", "HEAD^{tree}")
+
+    def follow(self, anchor: str | None = None) -> TrustedTree:
+        anchor = anchor or self.anchor
+        head = self.copy.fetch(self.remote.url)
+        commit = authenticate(self.copy.anchor(anchor), self.copy.first_parent_chain(anchor, head), head=head)
+        return trusted_tree(commit, self.copy.read_tree(head))
 
 
 def armor(key: PublicKey, signature: bytes, *, namespace: str = "git", digest: str = "sha512") -> bytes:

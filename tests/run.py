@@ -34,7 +34,9 @@ def main() -> int:
         print(f"\n== {name}", flush=True)
         start = time.monotonic()
         code = run([str(word) for word in argv], cwd=ROOT, env=env).returncode
-        print(f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - start:.0f} s", flush=True)
+        print(
+            f"== {name}: {'ok' if code == 0 else f'FAILED ({code})'} after {time.monotonic() - start:.0f} s", flush=True
+        )
         if code != 0:
             failed.append(name)
             if name != "tests" and steps.index((name, argv)) >= len(LINTERS):

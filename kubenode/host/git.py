@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-
-from git import Git
-from git.exc import GitError
+from typing import TYPE_CHECKING
 
 from kubenode.errors import HostError, TryLater, Untrusted, UsageError
 from kubenode.host import process
@@ -25,6 +23,9 @@ from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason
 from kubenode.trust.strictyaml import MAX_BYTES
 from kubenode.trust.tree import MAX_FILES, MAX_TREE_BYTES, trusted_tree
+
+if TYPE_CHECKING:
+    from git import Git
 
 __all__ = ["FleetRepository", "RemoteFleet", "commit_all", "init_repository"]
 
@@ -207,20 +208,19 @@ class FleetRepository:
 
     def _read(self, oid: str, kind: str, limit: int) -> bytes | None:
         """Return an object's bytes through `git cat-file --batch` that stays open; None when it is missing."""
-        if self._batch is None:
-            self._batch = Git(str(self.path))
-            self._batch.update_environment(**git_environment(self.path), HOME="", XDG_CONFIG_HOME="", GIT_NAMESPACE="")
-            self._batch.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES="", GIT_COMMON_DIR=str(self.path))
+        batch = self._open_batch()
+        from git.exc import GitError
+
         try:
             # GitPython says str and gives bytes; both are taken.
-            *_, size = self._batch.get_object_header(oid)
+            *_, size = batch.get_object_header(oid)
             if size > limit:
                 raise Untrusted(
                     Reason.TOO_MUCH_EVIDENCE,
                     f"{kind} {oid[:12]} has {size:,} bytes; at most {limit:,} are read",
                     subject=oid,
                 )
-            *words, size, stream = self._batch.stream_object_data(oid)
+            *words, size, stream = batch.stream_object_data(oid)
             name, found = (os.fsdecode(word) for word in words)
             data: bytes = stream.read(size)
         except ValueError as error:
@@ -228,7 +228,9 @@ class FleetRepository:
             if "missing" in str(error):
                 return None
             raise self._damage(f"{kind} {oid[:12]} cannot be read") from error
-        except (OSError, GitError) as error:
+        except GitError as error:
+            raise HostError(f"git cannot read {self.path}: {error}") from error
+        except OSError as error:
             self.close()
             raise self._damage(f"{kind} {oid[:12]} cannot be read") from error
         if name != oid or len(data) != size:
@@ -237,6 +239,18 @@ class FleetRepository:
         if found != kind:
             raise Untrusted(Reason.COMMIT_MALFORMED, f"{oid[:12]} is a {found}, not a {kind}", subject=oid)
         return data
+
+    def _open_batch(self) -> "Git":
+        if self._batch is None:
+            # Imported late: GitPython looks for git when it is imported, and takes a while.
+            os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+            from git import Git
+
+            self._batch = Git(str(self.path))
+            # GitPython adds to the inherited environment: what could point elsewhere is emptied.
+            self._batch.update_environment(**git_environment(self.path), HOME="", XDG_CONFIG_HOME="", GIT_NAMESPACE="")
+            self._batch.update_environment(GIT_ALTERNATE_OBJECT_DIRECTORIES="", GIT_COMMON_DIR=str(self.path))
+        return self._batch
 
     def _not_descendant(self, trusted: str, head: str, *, rewound: bool) -> Untrusted:
         if rewound:

@@ -42,7 +42,7 @@ class Pin:
 
 
 def dependencies(distribution: str = "kubenode") -> tuple[Pin, ...]:
-    """Everything `distribution` needs at run time on the node, at the versions installed here."""
+    """List everything `distribution` needs at run time on the node, at the versions installed here."""
     found: dict[str, Pin] = {}
     todo: list[tuple[str, frozenset[str]]] = [(distribution, frozenset())]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -69,12 +69,12 @@ def dependencies(distribution: str = "kubenode") -> tuple[Pin, ...]:
 
 
 def normal(name: str) -> str:
-    """The normalised name of a Python distribution (PEP 503)."""
+    """Return the normalised name of a Python distribution (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def cache_key(pins: tuple[Pin, ...]) -> str:
-    """The name of a set of pins in the cache."""
+    """Return the name of a set of pins in the cache."""
     return hashlib.sha256("\n".join(map(str, pins)).encode()).hexdigest()[:24]
 
 

@@ -111,7 +111,7 @@ def build(request: BuildRequest) -> BuiltImage:
 
 def _mkosi(mkosi: mkosi_tool.Mkosi, work: Path, log: Path) -> None:
     (work / "out").mkdir()
-    command = [*mkosi.command, "--directory", work, "--force", "build"]
+    command: list[str | Path] = [*mkosi.command, "--directory", work, "--force", "build"]
     try:
         run(command, timeout=BUILD_TIMEOUT, cwd=work, env={**os.environ, **mkosi.environment}, log=log)
     except ProcessFailed as error:
@@ -165,12 +165,12 @@ def check_fit(what: str, size: int, slot_mib: int) -> None:
     if size > limit:
         raise HostError(
             f"{what} takes {size / 1048576:.1f} MiB, more than {FILL_LIMIT_PERCENT} % of its {slot_mib} MiB",
-            hint="slots of installed nodes cannot grow: make the image smaller, or the recipe's slots larger for new nodes",
+            hint="slots of installed nodes cannot grow: make the image smaller, or use larger slots on new nodes",
         )
 
 
 def uki_root_hash(uki: Path) -> str:
-    """The verity root hash in the command line of a UKI."""
+    """Return the verity root hash in the command line of a UKI."""
     match = re.search(rb"\broothash=([0-9a-f]{64})\b", uki.read_bytes())
     if match is None:
         raise HostError(f"{uki.name} names no root hash")

@@ -35,7 +35,7 @@ class Partition:
 
 
 def slot_identifiers(root_hash: str) -> tuple[uuid.UUID, uuid.UUID]:
-    """Identifiers of the root and verity partitions for a root hash: its two halves, as systemd looks for them."""
+    """Return the identifiers of the root and verity partitions: the two halves of the root hash, as systemd wants."""
     return uuid.UUID(root_hash[:32]), uuid.UUID(root_hash[-32:])
 
 

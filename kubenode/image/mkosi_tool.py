@@ -39,7 +39,7 @@ class Mkosi:
 
 
 def cache_folder() -> Path:
-    """The user's cache of kubenode: `$XDG_CACHE_HOME/kubenode` or `~/.cache/kubenode`."""
+    """Return the user's cache of kubenode: `$XDG_CACHE_HOME/kubenode` or `~/.cache/kubenode`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "kubenode"
 
@@ -57,7 +57,7 @@ def parse_mirrors(sources: list[str]) -> Mirrors:
 
 
 def mirrors() -> Mirrors:
-    """The mirrors of this builder when it runs Debian, else the public ones."""
+    """Return the mirrors of this builder when it runs Debian, else the public ones."""
     try:
         os_release = Path("/etc/os-release").read_text()
     except OSError:
@@ -70,7 +70,7 @@ def mirrors() -> Mirrors:
 
 
 def apt_sources(mirror: Mirrors, suite: str = SUITE) -> str:
-    """The deb822 sources of a build: the suite, its updates and its security updates."""
+    """Return the deb822 sources of a build: the suite, its updates and its security updates."""
     return "".join(
         f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n\n"
         for uri, suites in ((mirror.main, f"{suite} {suite}-updates"), (mirror.security, f"{suite}-security"))
@@ -78,7 +78,7 @@ def apt_sources(mirror: Mirrors, suite: str = SUITE) -> str:
 
 
 def version_of(output: str) -> int:
-    """The major version in what `mkosi --version` prints; 0 when it cannot be read."""
+    """Return the major version in what `mkosi --version` prints; 0 when it cannot be read."""
     match = re.search(r"mkosi\s+v?(\d+)", output)
     return int(match[1]) if match else 0
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kubenode.errors import UsageError
 from kubenode.image import mkosi_tool
-from kubenode.image.recipe import Recipe, StorageMount
+from kubenode.image.recipe import StorageMount
 
 if TYPE_CHECKING:
     from kubenode.image.build import BuildRequest
@@ -56,7 +56,7 @@ def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
 
 
 def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, str]:
-    """The values of the placeholders in the mkosi files."""
+    """Return the values of the placeholders in the mkosi files."""
     recipe = request.recipe
     base = (resources.files("kubenode.image") / "mkosi" / "packages.list").read_text().split()
     packages = sorted({*base, KERNELS[recipe.modules_profile], *recipe.packages})
@@ -102,7 +102,7 @@ def copy_filled(source: Traversable, target: Path, values: dict[str, str]) -> No
 
 
 def fstab(storage: tuple[StorageMount, ...]) -> str:
-    """The image's fstab: state, data at /var, and one bind mount for each writable folder."""
+    """Return the image's fstab: state, data at /var, and one bind mount for each writable folder."""
     options = "rw,nosuid,nodev,noatime"
     lines = [
         f"/dev/disk/by-partlabel/state /state ext4 {options} 0 2",

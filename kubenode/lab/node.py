@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kubenode.errors import HostError
+from kubenode.host.process import run
 from kubenode.lab import probe
 from kubenode.lab.qemu import MachineConfig, VirtualMachine
 
@@ -27,7 +28,7 @@ class LabNode:
         credentials = {
             **probe.credentials(),
             "kubenode.seed": json.dumps(seed).encode(),
-            "system.machine_id": hashlib.sha256(name.encode()).hexdigest()[:32].encode(),
+            "system.machine_id": hashlib.sha256(seed["node"].encode()).hexdigest()[:32].encode(),
             "systemd.unit-dropin.kubenode-reconcile.timer~lab": SLOW_TIMER if manual else FAST_TIMER,
         }
         self.name = name
@@ -66,6 +67,49 @@ class LabNode:
         """Run one tick now and return its report. The unit's failure is part of the report, not an error here."""
         self.probe.run(["/usr/bin/systemctl", "start", AGENT], timeout, check=False)
         return self.status()
+
+    def begin_tick(self) -> None:
+        """Start a tick and return at once."""
+        self.probe.run(["/usr/bin/systemctl", "start", "--no-block", AGENT])
+
+    def dry_run(self) -> Status:
+        """Return what the agent would do now, as `kubenode reconcile --dry-run --output json` says on the node."""
+        script = ["/usr/bin/systemd-run", "--quiet", "--pipe", "--wait", "--property=ImportCredential=kubenode.*"]
+        command = ["/usr/bin/kubenode", "reconcile", "--dry-run", "--output", "json"]
+        document: Status = json.loads(self.probe.run([*script, *command], 120, check=False).stdout)
+        return document
+
+    def wait_until(self, true: Callable[[], bool], timeout: float) -> None:
+        """Ask again and again until the answer is yes. Raises HostError after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not true():
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name} did not get there within {timeout:.0f} s")
+            time.sleep(0.2)
+
+    def root_is_read_only(self) -> bool:
+        """Try to write below /usr and say whether that was refused as it must be."""
+        done = self.probe.run(["/usr/bin/python3", "-c", "open('/usr/x', 'w')"], check=False)
+        return done.returncode != 0 and b"Read-only file system" in done.stderr
+
+    def flip_byte(self, label: str, position: float = 0.95) -> None:
+        """Change one byte of a partition of the machine that is switched off; `position` is 0 to 1 within it."""
+        disk = self.machine.config.disk
+        raw = disk.with_suffix(".raw")
+        run(["qemu-img", "convert", "-O", "raw", disk, raw], timeout=300)
+        table = json.loads(run(["sfdisk", "--json", raw], timeout=30).text)["partitiontable"]
+        part = next(it for it in table["partitions"] if it.get("name") == label)
+        superblock = 1024
+        with raw.open("r+b") as file:
+            start = part["start"] * table.get("sectorsize", 512)
+            file.seek(start + superblock)
+            size = _erofs_size(file.read(128))
+            file.seek(start + int(size * position))
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 0xFF]))
+        run(["qemu-img", "convert", "-O", "qcow2", raw, disk], timeout=300)
+        raw.unlink()
 
     def wait_status(self, wanted: Callable[[Status], bool], timeout: float, seen: Callable[[Status], None]) -> Status:
         """Poll the report until it is as wanted; calls `seen` whenever it changes. Raises HostError after `timeout`."""
@@ -106,3 +150,8 @@ class LabNode:
             if line.startswith("IMAGE_VERSION="):
                 return line.split("=", 1)[1].strip('"')
         raise HostError("os-release has no IMAGE_VERSION")
+
+
+def _erofs_size(superblock: bytes) -> int:
+    """Size of an EROFS file system in bytes: blkszbits at 12, blocks at 36 (kernel, fs/erofs/erofs_fs.h)."""
+    return int.from_bytes(superblock[36:40], "little") << superblock[12]

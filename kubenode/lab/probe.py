@@ -81,7 +81,7 @@ FOLLOWED_UNITS = ("kubenode-health.service", "kubenode-reconcile.service", "kube
 
 
 def credentials(follow: Sequence[str] = FOLLOWED_UNITS) -> dict[str, bytes]:
-    """The credentials that give the lab its access, and that copy the output of `follow` units to the console."""
+    """Return the credentials that give the lab its access and copy the output of `follow` units to the console."""
     given = {
         "systemd.extra-unit.kubenode-lab.service": UNIT.encode(),
         "systemd.unit-dropin.sysinit.target~lab": b"[Unit]\nWants=kubenode-lab.service\n",
@@ -128,7 +128,7 @@ class Probe:
         return self.run(["/usr/bin/python3", "-I", "-c", code], timeout).text
 
     def read(self, path: str, timeout: float = 60.0) -> bytes:
-        """The content of a file of the guest; raises HostError when it cannot be read."""
+        """Return the content of a file of the guest; raises HostError when it cannot be read."""
         return self._checked({"read_file": path}, timeout).stdout
 
     def write(self, path: str, data: bytes, timeout: float = 60.0) -> None:
@@ -136,7 +136,7 @@ class Probe:
         self._checked({"write_file": path, "data": base64.b64encode(data).decode()}, timeout)
 
     def boot_id(self, timeout: float = 60.0) -> str:
-        """The identifier of the guest's present boot."""
+        """Return the identifier of the guest's present boot."""
         return self.read("/proc/sys/kernel/random/boot_id", timeout).decode().strip()
 
     def wait_reboot(self, before: str, timeout: float) -> str:

@@ -5,6 +5,7 @@ Folder layout below `directory`: fleet/ (working clone), git/fleet.git (what nod
 """
 
 import json
+import re
 import socket
 import sys
 import time
@@ -98,6 +99,11 @@ class Workshop:
         return self.git("rev-parse", "HEAD")
 
     @property
+    def anchor(self) -> str:
+        """The first commit of the fleet: what machines trust from the start."""
+        return self.git("rev-list", "--max-parents=0", "HEAD")
+
+    @property
     def fleet_id(self) -> str:
         """The fleet's id, as its signed documents say."""
         for line in (self.fleet / "fleet.yaml").read_text().splitlines():
@@ -123,6 +129,30 @@ class Workshop:
         for channel in channels:
             self.kubenode("promote", version, channel, "-C", self.fleet)
         self.push()
+        return self.head
+
+    def set_channels(self, versions: Sequence[str], channels: Sequence[str]) -> str:
+        """Write the release lists of channels by hand (newest first), signed and pushed; returns the commit."""
+        for channel in channels:
+            self._edit(f"channels/{channel}.yaml", r"releases: \[.*\]", f"releases: [{', '.join(versions)}]")
+        return self._commit(f"Channels list {', '.join(versions)}")
+
+    def halt(self, halted: bool) -> str:
+        """Turn the fleet's halt switch, signed and pushed; returns the commit."""
+        self._edit("fleet.yaml", r"halted: \w+", f"halted: {str(halted).lower()}")
+        return self._commit("Halt the fleet" if halted else "Resume the fleet")
+
+    def _edit(self, path: str, pattern: str, replacement: str) -> None:
+        file = self.fleet / path
+        text, count = re.subn(pattern, replacement, file.read_text())
+        if count != 1:
+            raise HostError(f"{path} is not as the lab expects it: {count} matches of {pattern}")
+        file.write_text(text)
+
+    def _commit(self, message: str) -> str:
+        if self.git("status", "--porcelain"):
+            self.git("commit", "--quiet", "--all", "--message", message)
+            self.push()
         return self.head
 
     def push(self) -> None:

@@ -47,7 +47,15 @@ def authenticate(
             f"the commits handed in end at {state.commit.short}, not at the head {head[:12]}",
             subject=head,
         )
-    return TrustedCommit(state.commit.oid, state.commit.tree, state.policy, state.signer, state.verified, proof=PROOF)
+    return TrustedCommit(
+        state.commit.oid,
+        state.commit.tree,
+        state.policy,
+        object_id("blob", state.policy_bytes),
+        state.signer,
+        state.verified,
+        proof=PROOF,
+    )
 
 
 class _State:
@@ -64,6 +72,8 @@ class _State:
         """Accept the next commit or raise Untrusted; on an error nothing has changed."""
         commit = parse_commit(evidence.oid, evidence.raw)
         _check_parent(commit, self.commit.oid)
+        if len({change.path for change in evidence.changed}) != len(evidence.changed):
+            raise Untrusted(Reason.COMMIT_MALFORMED, f"commit {commit.short} changes a path twice", subject=commit.oid)
         new_bytes = self._policy_bytes(commit, evidence)
         key = _signing_key(commit)
         if new_bytes == self.policy_bytes:

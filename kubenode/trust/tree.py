@@ -13,6 +13,7 @@ from kubenode.trust.evidence import (
     MODE_TREE,
     TreeEvidence,
 )
+from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason
 from kubenode.trust.strictyaml import load
 from kubenode.trust.trusted import PROOF, TrustedCommit, TrustedTree
@@ -36,6 +37,14 @@ def trusted_tree(commit: TrustedCommit, evidence: TreeEvidence, *, fleet_id: str
     """
     walk = _Walk(commit.oid, evidence)
     walk.tree(commit.tree, "", 0)
+    policy = walk.files.get(POLICY_PATH)
+    if policy is None or object_id("blob", policy) != commit.policy_blob:
+        raise Untrusted(
+            Reason.OBJECT_MISMATCH,
+            f"commit {commit.oid[:12]}: {POLICY_PATH} is not the policy by which the commit was checked",
+            subject=commit.oid,
+            hint="The local copy of the fleet repo is damaged; remove it, and it is fetched again.",
+        )
     tree = TrustedTree(commit, MappingProxyType(walk.files), proof=PROOF)
     if fleet_id is not None:
         _check_fleet_id(tree, fleet_id)

@@ -23,13 +23,15 @@ def _demand(proof: _Proof, what: str) -> None:
 class TrustedCommit:
     """A commit that the policies since the anchor allow; `chain.authenticate` makes it and nothing else can.
 
-    `tree` is the id of its tree, `policy` the one that decides about the next commit, `signer` the person who signed
-    it (None for the anchor), `verified` how many commits after the anchor were checked.
+    `tree` is the id of its tree, `policy` the one that decides about the next commit (`policy_blob`: the id of its
+    file), `signer` the person who signed it (None for the anchor), `verified` how many commits after the anchor were
+    checked.
     """
 
     oid: str
     tree: str
     policy: TrustPolicy
+    policy_blob: str
     signer: str | None
     verified: int
     proof: InitVar[_Proof]

@@ -105,7 +105,7 @@ some_journal = st.builds(
 moments = st.sampled_from((NOW, NOW.replace(day=28, hour=3)))
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(some_desired, some_observed(), some_journal, moments)
 def test_every_decision_is_safe(want, see, journal, now):
     decision = decide(want, see, journal, now)
@@ -169,7 +169,7 @@ def check_action(action, want, see, journal, now):
             assert downloads <= see.fetched | see.partial
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(some_desired, some_observed(trial=False), st.none() | versions.map(root))
 def test_every_way_ends(want, see, superseded):
     """From any state, with effects that work, a few actions lead to an end, and to the target unless something says no.
@@ -235,7 +235,7 @@ def apply(action, see, journal):
     return see, journal
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(some_desired, some_observed(), some_journal, st.datetimes(timezones=st.just(UTC)))
 def test_no_time_breaks_it(want, see, journal, now):
     decide(want, see, journal, now)

@@ -131,7 +131,8 @@ class Fleet:
             POLICY_PATH: policy_yaml({"alice": [self.key]})
             + f'  builders: {{stable: [{{issuer: "{ISSUER}", identity: "{builder}"}}]}}\n',
             "fleet.yaml": head + f"kind: Fleet\nmetadata: {{name: homelab}}\nspec:\n  id: {FLEET_ID}\n"
-            f"  stores: [https://one.example.net, https://two.example.net]\n  rollout: {{halted: {str(halted).lower()}}}\n",
+            f"  stores: [https://one.example.net, https://two.example.net]\n"
+            f"  rollout: {{halted: {str(halted).lower()}}}\n",
             "channels/stable.yaml": head + "kind: Channel\nmetadata: {name: stable}\n"
             f"spec: {{releases: [{', '.join(f'{version!r}' for version in channel)}]}}\n",
             "pools/machines.yaml": head + "kind: Pool\nmetadata: {name: machines}\n"

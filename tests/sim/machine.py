@@ -67,13 +67,13 @@ class World:
     verdicts: dict[str, str] = field(default_factory=dict)
     """What a release does in its trial: "good", "gate" (the health gate fails), "dead" (never reaches user space)."""
     stores: list[str] = field(default_factory=lambda: ["honest"])
-    """Each "honest", "down", "liar" (flips bits), "short" (ends early, with wrong bytes) or "old" (another manifest)."""
+    """Each "honest", "down", "liar" (flips bits), "short" (ends early, wrong bytes) or "old" (another manifest)."""
     online: bool = True
     capacity: int = 10**6
     kubernetes: Role | None = None
     now: datetime = BEGIN
     crash_at: frozenset[int] = frozenset()
-    crash: BaseException = PowerCut()
+    crash: BaseException = field(default_factory=PowerCut)
     move_at: int | None = None
     move_to: str = ""
 
@@ -84,7 +84,7 @@ class World:
     downloads: dict[str, Download] = field(default_factory=dict)
     git_head: str | None = None
     trust: TrustState | None = None
-    journal: Journal = Journal()
+    journal: Journal = field(default_factory=Journal)
     statuses: list[NodeStatus] = field(default_factory=list)
 
     running: BootedSlot = field(init=False)
@@ -115,6 +115,15 @@ class World:
             self.head = self.move_to
         if len(self.trace) in self.crash_at and (name not in _SYSTEMD or not isinstance(self.crash, HostError)):
             raise self.crash
+
+    def trace_at(self, name: str) -> int:
+        """Return the number of the first step whose name begins so, in an undisturbed run of a copy of this world."""
+        double = replace(
+            self, trace=[], downloads={}, esp=list(self.esp), slots=dict(self.slots), uuids=dict(self.uuids)
+        )
+        double.running = self.running
+        double.tick()
+        return next(number for number, step in enumerate(double.trace, 1) if step.startswith(name))
 
     # The boot loader and systemd.
 
@@ -356,7 +365,7 @@ class SimStaging:
             if self._used() + len(chunk) > self.world.capacity:
                 raise NoSpace("the disk is full")
             files[name] = files.get(name, b"") + chunk
-        self.world.step(f"staging.append {name}")
+            self.world.step(f"staging.append {name}")
 
     def discard(self, digest: str, name: str) -> None:
         self.world.step("staging.discard")

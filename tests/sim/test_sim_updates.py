@@ -6,7 +6,6 @@ not depend on the disturbance.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest

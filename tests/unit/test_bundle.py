@@ -164,6 +164,14 @@ def test_every_authority_of_the_instance_counts(authority: str):
     assert refusal(trusted_root_json=mixed).reason is Reason.BUNDLE_INVALID
 
 
+def test_two_instances_can_be_trusted_at_once():
+    old, new, root = signed(2), signed(), signed().root
+    for authority in AUTHORITIES:
+        root = put(root, (authority,), json.loads(new.root)[authority] + json.loads(old.root)[authority])
+    for release in (old, new):
+        assert release.verify(trusted_root_json=root).builder == BUILDER
+
+
 @pytest.mark.parametrize("authority", AUTHORITIES[:3])
 def test_a_root_without_an_authority_is_not_usable(authority: str):
     found = refusal(trusted_root_json=put(signed().root, (authority,), []))

@@ -1,5 +1,7 @@
 """Reading documents on a node, and the desired state made of them."""
 
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta
 
@@ -195,3 +197,10 @@ def test_a_value_that_is_needed_and_wrong(files: dict[str, bytes], path: str, ol
 
 def test_a_node_name_cannot_lead_to_another_folder(files: dict[str, bytes]) -> None:
     assert not load_fleet(files, node="../pools/workers").nodes
+
+
+def test_a_node_never_imports_the_schema_library() -> None:
+    code = "import sys, kubenode.fleet.load, kubenode.fleet.desired; print(sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    assert "'kubenode.fleet.load'" in modules
+    assert "'jsonschema'" not in modules

@@ -188,6 +188,18 @@ def test_wrong_signatures_are_refused(armored: bytes, reason: Reason) -> None:
     assert caught.value.subject == "here"
 
 
+def test_base64_must_be_canonical() -> None:
+    padded = next(signed for signed in (sign() for sign in SIGNERS.values()) if b"=\n" in signed)
+    lines = padded.splitlines()
+    body = b"".join(lines[1:-1])
+    bare = body.rstrip(b"=")
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = bare[:-1] + alphabet[alphabet.index(bare[-1:]) + 1 :][:1] + b"=" * (len(body) - len(bare))
+    assert base64.b64decode(other) == base64.b64decode(body)
+    with pytest.raises(Untrusted, match="canonical"):
+        sshsig.verify(b"\n".join([lines[0], other, lines[-1], b""]), MESSAGE, namespace="git")
+
+
 def test_ecdsa_numbers_must_be_in_shortest_form() -> None:
     r, s = decode_dss_signature(EC["nistp256"].sign(to_sign(MESSAGE), ec.ECDSA(hashes.SHA256())))
     kind = b"ecdsa-sha2-nistp256"

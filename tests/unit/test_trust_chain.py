@@ -94,7 +94,7 @@ def test_a_good_history(line: Line) -> None:
 def test_only_trust_makes_trusted_commits(line: Line) -> None:
     commit = line.trust()
     with pytest.raises(TypeError):
-        TrustedCommit("1" * 40, TREE, commit.policy, None, 0, proof=object())  # type: ignore[arg-type]
+        TrustedCommit("1" * 40, TREE, commit.policy, "2" * 40, None, 0, proof=object())  # type: ignore[arg-type]
     with pytest.raises((TypeError, ValueError)):
         replace(commit, oid="1" * 40)
 
@@ -164,6 +164,10 @@ def test_the_evidence_must_reach_the_head(line: Line) -> None:
     with pytest.raises(Untrusted) as caught:
         authenticate(line.anchor, [], head=line.tip)
     assert caught.value.reason == Reason.NOT_DESCENDANT
+
+
+def test_a_path_that_changes_twice(line: Line) -> None:
+    assert line.add("alice", "nodes/a", "nodes/a").refused("twice") == Reason.COMMIT_MALFORMED
 
 
 def test_signature_moved_from_another_commit(line: Line) -> None:

@@ -11,19 +11,25 @@ from kubenode.trust.tree import MAX_DEPTH, trusted_tree
 from tests.gitrepo import policy_yaml, throw_away_key, trusted_tree_of, unsigned_commit
 
 BLOB = b"hello\n"
+FLEET = b"spec: {id: one}\n"
 
 
 def entry(mode: str, name: str | bytes, oid: str) -> bytes:
     return mode.encode() + b" " + (name if isinstance(name, bytes) else name.encode()) + b"\0" + bytes.fromhex(oid)
 
 
-def read(raw: bytes, *more: bytes, fleet_id: str | None = None) -> TrustedTree:
-    """Make a trusted tree from raw tree objects, the first of which is the top."""
-    commit = unsigned_commit(object_id("tree", raw), (), "anchor")
-    policy = policy_yaml({"alice": [throw_away_key()]}).encode()
+POLICY = policy_yaml({"alice": [throw_away_key()]}).encode()
+TRUST = entry("100644", "policy.yaml", object_id("blob", POLICY))
+
+
+def read(rest: bytes, *more: bytes, policy: bytes = POLICY, fleet_id: str | None = None) -> TrustedTree:
+    """Make a trusted tree from raw tree objects, the first of which is the top, apart from the trust folder."""
+    top = entry("40000", "trust", object_id("tree", TRUST)) + rest
+    commit = unsigned_commit(object_id("tree", top), (), "anchor")
     anchor = authenticate(CommitEvidence(object_id("commit", commit), commit, (), policy), [])
-    trees = {object_id("tree", tree): tree for tree in (raw, *more)}
-    return trusted_tree(anchor, TreeEvidence(trees, {object_id("blob", BLOB): BLOB}), fleet_id=fleet_id)
+    trees = {object_id("tree", tree): tree for tree in (top, TRUST, *more)}
+    blobs = {object_id("blob", blob): blob for blob in (BLOB, FLEET, POLICY)}
+    return trusted_tree(anchor, TreeEvidence(trees, blobs), fleet_id=fleet_id)
 
 
 OID = object_id("blob", BLOB)
@@ -98,19 +104,20 @@ def test_deep_trees() -> None:
     reason, message = refused(*reversed(trees))
     assert reason == Reason.TOO_MUCH_EVIDENCE
     assert len(message) < 300
-    assert len(read(*reversed(trees[:-1]))) == 1
+    assert len(read(*reversed(trees[:-1]))) == 2
 
 
-def test_the_fleet_id_must_be_the_expected_one() -> None:
-    tree = trusted_tree_of({"fleet.yaml": "spec: {id: one}\n"})
-    for data, expected in ((b"spec: {id: one}\n", True), (b"spec: {id: two}\n", False), (b"a: [", False)):
-        raw = entry("100644", "fleet.yaml", object_id("blob", data))
-        commit = unsigned_commit(object_id("tree", raw), (), "anchor")
-        evidence = CommitEvidence(object_id("commit", commit), commit, (), tree["trust/policy.yaml"])
-        objects = TreeEvidence({object_id("tree", raw): raw}, {object_id("blob", data): data})
-        if expected:
-            assert len(trusted_tree(authenticate(evidence, []), objects, fleet_id="one")) == 1
-        else:
-            with pytest.raises(Untrusted) as caught:
-                trusted_tree(authenticate(evidence, []), objects, fleet_id="one")
-            assert caught.value.reason == Reason.FLEET_ID_MISMATCH
+@pytest.mark.parametrize(("blob", "expected"), [(FLEET, "one"), (FLEET, "two"), (BLOB, "one"), (None, "one")])
+def test_the_fleet_id_must_be_the_expected_one(blob: bytes | None, expected: str) -> None:
+    raw = entry("100644", "fleet.yaml", object_id("blob", blob)) if blob else b""
+    if (blob, expected) == (FLEET, "one"):
+        assert "fleet.yaml" in read(raw, fleet_id=expected)
+        return
+    with pytest.raises(Untrusted) as caught:
+        read(raw, fleet_id=expected)
+    assert caught.value.reason == Reason.FLEET_ID_MISMATCH
+
+
+def test_the_policy_of_the_tree_is_the_one_that_was_used() -> None:
+    with pytest.raises(Untrusted, match="by which the commit was checked"):
+        read(b"", policy=POLICY + b"# another\n")

@@ -73,7 +73,30 @@ CASES = [
     Case("trusted root not JSON", write(ROOT, "{\n  a"), "bad-trusted-root", ROOT, "  a", "not valid JSON"),
     Case("another JSON", write(ROOT, "{}"), "bad-trusted-root", ROOT, "", "not a Sigstore trusted root"),
     Case("shared key", share_key, "bad-policy", POLICY, "bob@token", "belongs to alice and to bob"),
+    Case("nested JSON", write(ROOT, "[" * 100_000), "bad-trusted-root", ROOT, "", "not valid JSON"),
     # kubeadm.
+    Case("broken kubeadm YAML", write(KUBEADM, "a: ["), "yaml", KUBEADM, "a: [", "not valid YAML"),
+    Case("kubeadm list", write(KUBEADM, "[]"), "wrong-type", KUBEADM, "[]", "is a mapping"),
+    Case(
+        "argument without value",
+        put(KUBEADM, LIST, "    - profiling\n"),
+        "extra-args",
+        KUBEADM,
+        "- profiling",
+        "apiServer.extraArgs[0] must have a name and a value",
+    ),
+    Case(
+        "number in v1beta3",
+        both(
+            put(KUBEADM, ETCD_LIST, ETCD_MAP.replace('"', "")),
+            put(KUBEADM, LIST, '    profiling: "false"\n'),
+            put(KUBEADM, "apiVersion: " + V1BETA4, "apiVersion: " + V1BETA3),
+        ),
+        "extra-args",
+        KUBEADM,
+        "quota-backend-bytes: 2147483648",
+        "must be text",
+    ),
     Case(
         "two of one kind",
         copy_file(KUBEADM, "kubeadm/more.yaml"),

@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-SOURCES = Path(os.environ["KUBENODE_SCRIPTS"]) if "KUBENODE_SCRIPTS" in os.environ else Path("/work/src")
+SOURCES = Path("/work/src")
 sys.path.insert(0, str(SOURCES))
-import initrd  # noqa: E402
+import initrd  # type: ignore[import-not-found]  # noqa: E402
 
 ROOT = Path(os.environ["BUILDROOT"])
 ARTIFACTS = Path(os.environ["ARTIFACTDIR"])

@@ -60,7 +60,7 @@ def needed(path: Path) -> list[str]:
     loads = [(s[3], s[2], s[5]) for s in segments if s[0] == 1]
 
     def where(address: int) -> int:
-        return next(off + address - va for va, off, length in loads if va <= address < va + length)
+        return next(int(off + address - va) for va, off, length in loads if va <= address < va + length)
 
     def text(at: int) -> str:
         return data[at : data.index(b"\0", at)].decode()
@@ -82,7 +82,8 @@ def needed(path: Path) -> list[str]:
 
 class Tree:
     def __init__(self, root: Path, target: Path) -> None:
-        self.root, self.target, self.seen = root, target, set()
+        self.root, self.target = root, target
+        self.seen: set[str] = set()
 
     def add(self, name: str, *, required: bool = True) -> None:
         """Copy a file, the links that lead to it and the libraries it needs."""
@@ -129,10 +130,9 @@ def modules(tree: Tree, wanted: list[str]) -> None:
         dependencies[module] = rest.split()
     by_name = {re.sub(r"\.ko.*$", "", Path(m).name).replace("-", "_"): m for m in dependencies}
     for name in wanted:
-        module = by_name.get(name.replace("-", "_"))
-        if module is None:
+        if (found := by_name.get(name.replace("-", "_"))) is None:
             continue  # built in, or of another profile
-        for file in (module, *dependencies[module]):
+        for file in (found, *dependencies[found]):
             tree.add(f"{relative}/{file}")
     for file in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         tree.add(f"{relative}/{file}")
@@ -157,9 +157,8 @@ def build(root: Path, extra: Path, output: Path, module_names: list[str], epoch:
         tree.add(f"usr/lib/udev/rules.d/{name}", required=False)
     modules(tree, module_names)
     system = target / "usr/lib/systemd/system"
-    for unit in extra.glob("*.mount"), extra.glob("*.service"):
-        for file in unit:
-            shutil.copyfile(file, system / file.name)
+    for file in extra.iterdir():
+        shutil.copyfile(file, system / file.name)
     for folder, units in WANTS.items():
         (system / folder).mkdir(exist_ok=True)
         for unit in units.split():
