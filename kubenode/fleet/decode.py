@@ -167,6 +167,7 @@ def image(document: Document, name: str) -> Image:
         suite=base.text_or_none("suite") or default.suite,
         modules=kernel.text_or_none("modules") or default.modules,
         packages=spec.texts("packages"),
+        overlay=spec.text_or_none("overlay"),
         kernel_command_line=kernel.texts("commandLine"),
         storage=tuple(
             StorageMount(fields.text("path"), fields.parsed("partition", Partition)) for fields in spec.parts("storage")

@@ -143,7 +143,7 @@ def add_lab_documents(workshop: Workshop) -> None:
     files = [(f"nodes/{NODE}.yaml", NODE_DOCUMENT)]
     for name, (path, text) in BAD_RECIPES.items():
         files.append((f"images/{name}.yaml", bad_recipe(recipe, name)))
-        files.append((f"images/{name}/{path}", text))
+        files.append((f"overlays/{name}/{path}", text))
     write_tree(workshop.fleet, files)
     workshop.git("add", "--all")
     workshop.git("commit", "--quiet", "--message", "Add the lab's node and two recipes that go wrong on purpose")
@@ -154,7 +154,7 @@ def bad_recipe(recipe: str, name: str) -> str:
     """Return the recipe under another name and with an overlay; the image itself keeps the name kubenode."""
     if "name: node" not in recipe or "\nspec:\n" not in recipe:
         raise KubenodeError("images/node.yaml is not as the lab expects it")
-    return recipe.replace("name: node", f"name: {name}", 1).replace("\nspec:\n", f"\nspec:\n  overlay: images/{name}\n")
+    return recipe.replace("name: node", f"name: {name}", 1).replace("\nspec:\n", f"\nspec:\n  overlay: overlays/{name}\n")
 
 
 NODE_DOCUMENT = f"""apiVersion: kubenode.dev/v1alpha1

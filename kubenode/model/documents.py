@@ -150,13 +150,14 @@ class SlotSizes:
 
 @dataclass(frozen=True)
 class Image:
-    """`images/<name>.yaml`: the recipe of an image."""
+    """`images/<name>.yaml`: the recipe of an image; `overlay` is a folder of the fleet repo copied over its tree."""
 
     name: str
     distribution: str = "debian"
     suite: str = "trixie"
     modules: str = "virt"
     packages: tuple[str, ...] = ()
+    overlay: str | None = None
     kernel_command_line: tuple[str, ...] = ()
     storage: tuple[StorageMount, ...] = ()
     slots: SlotSizes = SlotSizes()

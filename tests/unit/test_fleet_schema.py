@@ -37,6 +37,7 @@ PLACES: dict[type, dict[str, str]] = {
         "suite": "spec.base.suite",
         "modules": "spec.kernel.modules",
         "kernel_command_line": "spec.kernel.commandLine",
+        "overlay": "spec.overlay",
     },
     model.StorageMount: {},
     model.SlotSizes: {},

@@ -18,6 +18,11 @@ def check_references(reading: Reading) -> Iterator[Problem]:
             yield from _check(reading, path, ("spec", "channel"), Kind.CHANNEL, pool.channel)
         if pool.release is not None:
             yield from _check(reading, path, ("spec", "release"), Kind.RELEASE, pool.release.text)
+    for name, image in reading.images.items():
+        if image.overlay is not None and not any(file.startswith(f"{image.overlay}/") for file in reading.files):
+            where = reading.at(path_of(Kind.IMAGE, name), "spec", "overlay")
+            hint = "Put the files there that the image shall have, or leave the field out."
+            yield problem(where, "missing-overlay", f"the folder {image.overlay} is missing or empty", hint)
     for name, channel in reading.channels.items():
         path = path_of(Kind.CHANNEL, name)
         for index, version in enumerate(channel.releases):

@@ -50,6 +50,14 @@ CASES = [
         "Known: node",
     ),
     Case(
+        "missing overlay",
+        put("images/node.yaml", "  packages: []", "  packages: []\n  overlay: overlays/none"),
+        "missing-overlay",
+        "images/node.yaml",
+        "overlay:",
+        "overlays/none",
+    ),
+    Case(
         "unknown release",
         put("channels/nightly.yaml", "2026.11.2", "2026.11.3"),
         "unknown-release",

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+
+from kubenode.errors import HostError, UsageError
+from kubenode.image.agent_tree import Pin, cache_key, dependencies, make_tree
+from kubenode.image.build import BuildRequest, build, check_fit, uki_root_hash
+from kubenode.image.mkosi_tool import MIRROR, SECURITY_MIRROR, Mirrors, apt_sources, parse_mirrors, version_of
+from kubenode.image.recipe import Recipe, StorageMount
+from kubenode.image.work_folder import fill, fill_values, fstab, prepare
+
+
+def request(tmp_path: Path, **changes: object) -> BuildRequest:
+    values: dict[str, object] = {
+        "name": "kubenode",
+        "version": "1.2.3",
+        "recipe": Recipe(packages=("ethtool",), kernel_command_line=("mitigations=auto",)),
+        "output": tmp_path / "out",
+        "agent_source": tmp_path / "kubenode",
+        "source_date_epoch": 1_700_000_000,
+        "progress": lambda line: None,
+        "cache": tmp_path / "cache",
+    }
+    return BuildRequest(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_mirrors_are_read_from_both_formats_of_apt():
+    deb822 = "Types: deb\nURIs: http://a.example/debian/\nSuites: x\n\nURIs: http://a.example/debian-security\n"
+    assert parse_mirrors([deb822]) == Mirrors("http://a.example/debian", "http://a.example/debian-security")
+    one_line = "# deb http://no.example/debian x main\ndeb [signed-by=/k] https://b.example/debian x main\n"
+    assert parse_mirrors([one_line]) == Mirrors("https://b.example/debian", SECURITY_MIRROR)
+    assert parse_mirrors([]) == Mirrors(MIRROR, SECURITY_MIRROR)
+
+
+def test_sources_name_updates_and_security_but_no_debug_suite():
+    text = apt_sources(Mirrors())
+    assert "Suites: trixie trixie-updates\n" in text
+    assert "Suites: trixie-security\n" in text
+    assert "debug" not in text
+
+
+@pytest.mark.parametrize(("output", "version"), [("mkosi 25.3\n", 25), ("mkosi v26~devel", 26), ("", 0)])
+def test_version_of(output: str, version: int):
+    assert version_of(output) == version
+
+
+def test_an_artifact_may_fill_four_fifths_of_its_slot():
+    check_fit("root", 80 * 1024 * 1024, 100)
+    with pytest.raises(HostError, match="more than 80 %"):
+        check_fit("root", 80 * 1024 * 1024 + 1, 100)
+
+
+def test_root_hash_comes_from_the_uki(tmp_path: Path):
+    uki = tmp_path / "a.efi"
+    uki.write_bytes(b"MZ\0roothash=" + b"ab" * 32 + b" ro\0")
+    assert uki_root_hash(uki) == "ab" * 32
+    uki.write_bytes(b"MZ")
+    with pytest.raises(HostError, match="names no root hash"):
+        uki_root_hash(uki)
+
+
+def test_a_release_is_built_once(tmp_path: Path):
+    (tmp_path / "out/1.2.3").mkdir(parents=True)
+    with pytest.raises(UsageError, match="exists already"):
+        build(request(tmp_path))
+
+
+@pytest.mark.parametrize("changes", [{"name": "a b"}, {"version": "1/2"}, {"version": "1_2"}, {"version": "1+3"}])
+def test_names_that_would_break_file_names_are_refused(tmp_path: Path, changes: dict[str, object]):
+    with pytest.raises(UsageError, match="cannot be the"):
+        build(request(tmp_path, **changes))
+
+
+def test_fstab_binds_state_folders_and_other_data_folders():
+    text = fstab(
+        (
+            StorageMount("/etc/kubernetes", "state"),
+            StorageMount("/opt/cni/bin", "data"),
+            StorageMount("/var/lib/x", "data"),
+        )
+    )
+    assert "/state/etc/kubernetes /etc/kubernetes none bind 0 0" in text
+    assert "/var/lib/kubenode-storage/opt/cni/bin /opt/cni/bin none bind 0 0" in text
+    assert "/var/lib/x" not in text, "everything below /var is on the data partition anyway"
+    with pytest.raises(UsageError):
+        fstab((StorageMount("relative", "state"),))
+
+
+def test_placeholders_are_all_filled(tmp_path: Path):
+    work = tmp_path / "work"
+    prepare(request(tmp_path), work, tmp_path / "cache")
+    config = (work / "mkosi.conf").read_text()
+    assert "UnifiedKernelImageFormat=kubenode_1.2.3+3" in config
+    assert "        ethtool\n" in config
+    assert "mitigations=auto" in config
+    assert "linux-image-cloud-amd64" in config
+    assert (work / "tree/usr/bin/kubenode").stat().st_mode & 0o111
+    assert "SizeMinBytes=512M" in (work / "tree/usr/lib/repart.d/30-root-b.conf").read_text()
+    with pytest.raises(KeyError):
+        fill("@UNKNOWN@", fill_values(request(tmp_path), work, tmp_path))
+
+
+def test_dependencies_are_pinned_and_name_no_development_tool():
+    pins = {pin.name: pin for pin in dependencies()}
+    assert "cryptography" in pins
+    assert "rpds-py" in pins, "dependencies of dependencies count"
+    assert "pytest" not in pins
+    assert str(pins["httpx"]).startswith("httpx==")
+
+
+def test_agent_tree_holds_package_schemas_and_wheels(tmp_path: Path):
+    pins = (Pin("thing", "1"),)
+    wheels = tmp_path / "cache/python" / cache_key(pins) / "thing"
+    wheels.mkdir(parents=True)
+    (wheels / "__init__.py").touch()
+    (wheels / "tests").mkdir()
+    source = tmp_path / "checkout/kubenode"
+    (source / "__pycache__").mkdir(parents=True)
+    (source / "__init__.py").touch()
+    (tmp_path / "checkout/schemas").mkdir()
+    (tmp_path / "checkout/schemas/a.json").touch()
+    make_tree(source, pins, tmp_path / "cache", tmp_path / "target")
+    library = tmp_path / "target/usr/lib/kubenode"
+    found = sorted(str(p.relative_to(library)) for p in library.rglob("*") if p.is_file())
+    assert found == ["kubenode/__init__.py", "kubenode/_data/schemas/a.json", "thing/__init__.py"]
+    assert not (library / "thing/tests").exists()
