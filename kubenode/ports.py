@@ -121,7 +121,7 @@ class Slots(Protocol):
         ...
 
     def activate(self, release: VerifiedRelease, supersede: BootEntry | None) -> None:
-        """Move the staged UKI into the ESP with three tries; mark `supersede` as bad (`+0-0`) first when given."""
+        """Bring the staged UKI into the ESP with three tries; mark `supersede` as bad (`+0-0`) first when given."""
         ...
 
     def retire(self, entry: BootEntry) -> None:

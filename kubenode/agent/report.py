@@ -1,10 +1,5 @@
 """Tells people: the status of a node, derived from one tick. Nothing here is ever an input of a decision."""
 
-import dataclasses
-import json
-from datetime import datetime
-from enum import Enum
-
 from kubenode.model.decision import (
     Act,
     Action,
@@ -20,10 +15,7 @@ from kubenode.model.decision import (
 from kubenode.model.desired import DesiredState
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
-from kubenode.model.state import Condition, NodeStatus
-from kubenode.model.version import Version
-
-API_VERSION = "kubenode.dev/v1alpha1"
+from kubenode.model.state import Condition
 
 
 def conditions(
@@ -65,12 +57,6 @@ def sentence(decision: Decision) -> tuple[str, str]:
             return message, hint
         case Wait(_, message) | Converged(message):
             return message, ""
-
-
-def encode(status: NodeStatus) -> bytes:
-    """Return a status as JSON (versioned, keys as in the dataclasses, times in RFC 3339, one line)."""
-    document = {"apiVersion": API_VERSION, "kind": "NodeStatus", **_plain_fields(status)}
-    return json.dumps(document, ensure_ascii=False).encode() + b"\n"
 
 
 def _doing(action: Action) -> str:
@@ -121,26 +107,3 @@ def _stalled(decision: Decision, journal: Journal) -> Condition:
     if isinstance(decision, Wait) and decision.reason == "Backoff" and failed is not None:
         return Condition("Stalled", "True", failed.reason or "Backoff", failed.error or decision.message)
     return Condition("Stalled", "False", "Proceeding", "nothing keeps this node")
-
-
-def _plain(value: object) -> object:
-    match value:
-        case Version():
-            return str(value)
-        case Enum():
-            return value.value
-        case datetime():
-            return value.isoformat()
-        case frozenset():
-            return sorted(_plain(item) for item in value)  # type: ignore[type-var]
-        case tuple():
-            return [_plain(item) for item in value]
-        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return _plain_fields(value)
-        case _:
-            return value
-
-
-def _plain_fields(value: object) -> dict[str, object]:
-    assert dataclasses.is_dataclass(value)
-    return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -51,12 +51,7 @@ def plan(
         known = reports(json.loads(observed.read_bytes()))
     except ValueError as error:
         raise UsageError(f"{observed} is not JSON: {error}", hint="Copy a node's status.json.") from error
-    found = run(
-        ["git", "-C", fleet, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], timeout=30, check=False
-    )
-    commit = found.text.strip()
-    if found.returncode != 0:
-        raise UsageError(f"{fleet} has no revision {revision!r}", hint="Name a branch, a tag or a commit id.")
+    commit = commit_of(fleet, revision)
     with FleetRepository(folder) as source:
         # A laptop plans for its own clone: the commit is its own anchor. Nodes authenticate it before they follow.
         own = authenticate(source.anchor(commit), ())
@@ -78,7 +73,7 @@ def plan(
     settled = sum(isinstance(it, Converged) for it in decisions.values())
     changes = len(decisions) - settled - stuck
     say(
-        f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have something to do, {settled} are done, {stuck} stuck."
+        f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work to do, {settled} are done, {stuck} stuck."
     )
     if stuck:
         raise typer.Exit(int(ExitCode.STUCK))

@@ -75,12 +75,12 @@ class BootEntries:
         must not go unseen. Raises HostError when the ESP is not mounted.
         """
         with host_errors(f"the boot entries in {self._folder} cannot be listed (is the ESP mounted?)", self._folder):
-            names = sorted(os.listdir(self._folder))
+            paths = sorted(self._folder.iterdir())
         found = []
-        for text in names:
-            name = parse_name(text)
+        for path in paths:
+            name = parse_name(path.name)
             if name is not None:
-                found.append(self._look(self._folder / text, name))
+                found.append(self._look(path, name))
         return tuple(found)
 
     def find(self, entry: BootEntry) -> tuple[EntryFile, ...]:
@@ -141,9 +141,9 @@ class BootEntries:
         return EntryFile(path, name, BootEntry(version, root_hash, name.left, name.done))
 
     def _remove_temporaries(self) -> None:
-        for text in os.listdir(self._folder):
-            if text.lower().endswith(_TEMPORARY) and parse_name(text[: -len(_TEMPORARY)]) is not None:
-                (self._folder / text).unlink(missing_ok=True)
+        for path in self._folder.iterdir():
+            if path.name.lower().endswith(_TEMPORARY) and parse_name(path.name[: -len(_TEMPORARY)]) is not None:
+                path.unlink(missing_ok=True)
 
     def _sync(self) -> None:
         """Flush names to the disk; vfat keeps folders and its allocation table in the device's buffers."""

@@ -8,4 +8,4 @@ class SystemClock:
 
     def now(self) -> datetime:
         """Return the current time, aware, in UTC."""
-        return datetime.now(UTC)  # noqa: TID251 - this class is the port that everything else takes
+        return datetime.now(UTC)

@@ -57,8 +57,8 @@ def set_partition_uuid(disk: Path, number: int, uuid: UUID) -> None:
     """Set a partition's UUID; works while other partitions of the disk are in use.
 
     The kernel and udev are not told: nothing that runs uses the partition, and systemd looks again at the next boot.
-    The lock keeps udev from reading a half-written table. sfdisk writes the backup table first, then the primary one, so one of them is whole at any instant. Raises
-    ProcessFailed.
+    The lock keeps udev from reading a half-written table. sfdisk writes the backup table first, then the primary one,
+    so one of them is whole at any instant. Raises HostError.
     """
     quiet = ("--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", "--lock=yes")
     process.run(["sfdisk", *quiet, "--part-uuid", disk, str(number), str(uuid)], timeout=_SFDISK_SECONDS)

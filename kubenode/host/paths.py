@@ -52,7 +52,7 @@ class Paths:
 
     @property
     def kubernetes(self) -> Path:
-        """kubeadm's folder."""
+        """Kubeadm's folder."""
         return self.root / "etc/kubernetes"
 
     @property

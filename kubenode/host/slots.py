@@ -8,7 +8,7 @@ import secrets
 from contextlib import suppress
 from uuid import UUID
 
-from kubenode.errors import HostError
+from kubenode.errors import HostError, Untrusted
 from kubenode.host.booted import DmTable, Running, dmsetup_table, is_trial, running
 from kubenode.host.bootentries import BootEntries, EntryFile
 from kubenode.host.disk import NEUTRAL, Disk, Partition, SlotPartitions, slot_uuids
@@ -81,6 +81,12 @@ class HostSlots:
         staged = self._paths.staged / f"kubenode_{manifest.version}.efi"
         if not staged.is_file():
             raise HostError(f"the UKI of release {manifest.version} is not staged")
+        try:
+            verify_file(staged, manifest.uki)
+        except Untrusted:
+            # Damaged since it was staged: without it the slot counts as not written, and is written again.
+            self.prune_staged()
+            raise
         _check_pairs(read_uki(staged), manifest)
         old = self._found(supersede) if supersede is not None else ()
         others = [file for file in self._entries.files() if file.name.version == manifest.version and file not in old]
@@ -95,11 +101,16 @@ class HostSlots:
                 self._entries.rename(file, 0)
 
     def retire(self, entry: BootEntry) -> None:
-        """Remove a UKI from the ESP; one that is gone already is no error. Raises HostError for the booted one."""
+        """Remove a UKI from the ESP, under whatever names it is there. Raises HostError for the booted one.
+
+        One that is gone already is no error.
+        """
         now = self._running()
-        for file in self._entries.find(entry):
-            self._refuse_booted(file, now)
-            self._entries.remove(file)
+        for file in self._entries.files():
+            # The same root hash under another counter is the same release; what cannot be read has none.
+            if file.entry == entry or (entry.root_hash and file.entry.root_hash == entry.root_hash):
+                self._refuse_booted(file, now)
+                self._entries.remove(file)
 
     def restore(self, entry: BootEntry) -> None:
         """Take the counter out of the booted UKI's name, which an `activate` marked bad.
@@ -113,7 +124,8 @@ class HostSlots:
         own = tuple(file for file in self._entries.files() if file.entry.root_hash == now.root_hash)
         if is_trial(self._paths, own):
             raise HostError("this boot is a trial: only its health gate may mark it good")
-        for file in self._found(entry):
+        self._found(entry)
+        for file in own:
             self._entries.rename(file, None)
 
     def prune_staged(self) -> None:

@@ -1,8 +1,8 @@
 """Downloads below /var/lib/kubenode/downloads/<manifest digest>: resumable, and complete only when marked so.
 
-manifest.json, manifest.sigstore.json   the evidence, each replaced atomically
-<artifact>.part                         what has arrived of an artifact (the suffix stays when it is whole)
-complete                                the mark: everything is there and was verified
+In each folder: `manifest.json` and `manifest.sigstore.json` (the evidence, replaced atomically), `<artifact>.part`
+(what has arrived; the suffix stays when it is whole, so that no artifact's name can be that of another file) and
+`complete` (the mark: everything is there and was verified).
 """
 
 import os
@@ -126,7 +126,7 @@ class Downloads:
         if not self._folder.exists():
             return frozenset(), frozenset()
         with host_errors(f"{self._folder} cannot be listed", self._folder):
-            digests = {name for name in os.listdir(self._folder) if _DIGEST.fullmatch(name)}
+            digests = {path.name for path in self._folder.iterdir() if _DIGEST.fullmatch(path.name)}
         complete = frozenset(digest for digest in digests if (self._folder / digest / _MARK).is_file())
         return complete, frozenset(digests) - complete
 

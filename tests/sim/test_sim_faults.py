@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubenode.agent import health
+from kubenode.agent import health, tick
 from kubenode.agent.tick import run_tick
 from kubenode.errors import ExitCode, HostError, NoSpace, StateLost, TryLater
 from kubenode.model.decision import Act, Converged, FetchRelease, Stuck, Wait
@@ -12,7 +12,8 @@ from kubenode.model.documents import Role
 from kubenode.model.journal import Journal
 from kubenode.model.state import TrustState
 from tests.sim.fleet import IDENTITY, root_hash
-from tests.sim.machine import Download, SimHealth, SimMachine, SimSlots, SimState, SimStore, World
+from tests.sim.machine import World
+from tests.sim.ports import Download, SimHealth, SimMachine, SimSlots, SimStaging, SimState, SimStore
 from tests.sim.test_sim_updates import check, code, finish
 
 
@@ -108,7 +109,13 @@ def test_a_seed_of_another_fleet_is_refused(world):
 
 
 @pytest.mark.parametrize(
-    "extra", [{"nodes/n1.yaml": "kind: Node"}, {"pools/machines.yaml": "["}, {"channels/stable.yaml": "a: 1"}]
+    "extra",
+    [
+        {"nodes/n1.yaml": "kind: Node"},
+        {"pools/machines.yaml": "["},
+        {"channels/stable.yaml": "a: 1"},
+        {"fleet.yaml": "["},
+    ],
 )
 def test_broken_documents_of_a_trusted_commit(fleet, world, extra):
     world.head = fleet.commit(world.anchor, "2.0", extra=extra)
@@ -167,6 +174,18 @@ def test_a_builder_that_is_taken_from_the_policy_stops_what_is_staged(fleet, wor
     assert condition(result, "Stalled") == ("True", "BuilderNotAllowed")
 
 
+def test_a_root_hash_that_the_manifest_does_not_have(fleet, world):
+    path = "releases/2.0.yaml"
+    text = fleet.objects[world.head].blobs
+    document = next(data for data in text.values() if b"version: '2.0'" in data).decode()
+    wrong = document.replace(root_hash("2.0"), root_hash("3.0"))
+    assert wrong != document
+    world.head = fleet.commit(world.head, "2.0", extra={path: wrong})
+    result = world.tick()
+    assert condition(result, "Stalled") == ("True", "ReleaseMismatch")
+    assert not any(step.startswith("slots.") for step in world.trace)
+
+
 def test_a_download_that_rots_in_staging_is_fetched_again(fleet, world):
     world.crash_at = frozenset({world.trace_at("staging.completed")})
     world.tick()
@@ -189,6 +208,13 @@ def test_partial_downloads_are_continued(world, monkeypatch):
     assert asked[0] == (name, len(kept)) and len(asked) == 3
 
 
+def test_a_download_without_its_evidence_is_fetched_again(world):
+    world.crash_at = frozenset({world.trace_at("staging.completed")})
+    world.tick()
+    next(iter(world.downloads.values())).evidence = None
+    check(world, finish(world), {"2.0"})
+
+
 # The disk.
 
 
@@ -196,6 +222,14 @@ def test_a_full_disk_is_cleared_and_waited_for(world):
     world.capacity = 60
     result = ticks(world, 3)
     assert code(result) == "Backoff" and "full" in result.decision.message
+    assert not world.downloads, "the room is left to others"
+
+
+def test_a_disk_that_fills_up_during_a_download_is_cleared(world, monkeypatch):
+    monkeypatch.setattr(SimStaging, "require_space", lambda self, digest, size: None)
+    world.capacity = 60
+    result = ticks(world, 2)
+    assert code(result) == "Backoff" and "staging.append node_2.0.root" in world.trace
     assert not world.downloads, "the room is left to others"
     world.capacity = 10**6
     check(world, finish(world), {"2.0"})
@@ -246,6 +280,13 @@ def test_lost_trust_is_not_rebuilt(world, monkeypatch):
 
 
 # The machine.
+
+
+def test_a_tick_does_so_much_and_no_more(world, monkeypatch):
+    monkeypatch.setattr(tick, "MAX_ACTIONS", 2)
+    result = world.tick()
+    assert code(result) == "Unfinished" and [type(it).__name__ for it in result.done] == ["FetchRelease", "WriteSlot"]
+    check(world, finish(world), {"2.0"})
 
 
 def test_a_machine_that_cannot_be_observed_is_left_alone(world, monkeypatch):

@@ -111,6 +111,15 @@ def test_undisturbed(fleet, story):
     check(world, result, {story.end})
 
 
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_undisturbed_with_a_host_that_moves_the_uki(fleet, story):
+    world = begin(fleet, story)
+    world.staged_stays = False
+    result = finish(world)
+    assert code(result) == story.code
+    check(world, result, {story.end})
+
+
 @pytest.mark.parametrize("kind", DISTURBANCES)
 @pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 def test_disturbed_at_every_step(fleet, story, kind):
@@ -137,7 +146,7 @@ MOVES = {
 }
 
 
-@pytest.mark.parametrize("kind", ["calm", "power", "torn journal"])
+@pytest.mark.parametrize("kind", ["calm", "kill", "power", "torn journal"])
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
 def test_the_channel_moves_at_every_step(fleet, move, kind):
     start, first, second, end = move
@@ -159,7 +168,7 @@ def test_the_channel_moves_at_every_step(fleet, move, kind):
             raise AssertionError(f"move at step {at} ({calm.trace[at - 1]}): {error}") from error
 
 
-@pytest.mark.parametrize("kind", ["error", "torn journal"])
+@pytest.mark.parametrize("kind", ["kill", "error", "torn journal"])
 def test_halted_at_every_step(fleet, kind):
     calm = begin(fleet, STORIES["update"])
     finish(calm)
@@ -184,6 +193,7 @@ def test_seeded_schedules(fleet, seed):
         version: dice.choice(("good", "good", "gate", "dead")) for version in ("1.0", "2.0", "3.0", "4.0")
     }
     world.verdicts[start] = "good"
+    world.staged_stays = dice.random() < 0.5
     world.stores = dice.choice((["honest"], ["liar", "honest"], ["short", "honest"], ["old", "liar", "honest"]))
     world.crash = dice.choice(list(DISTURBANCES.values()))
     crashes = sorted(dice.sample(range(1, 120), dice.randint(0, 6)))

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from kubenode.agent import report
@@ -16,8 +14,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.journal import Attempt, Journal
 from kubenode.model.observed import Slot
-from kubenode.model.state import Condition, NodeStatus
-from tests.sim.facts import NOW, desired, entry, observed, poisoned, release
+from tests.sim.facts import NOW, desired, entry, observed, release
 
 NEW = release("2.0")
 EMPTY = Journal()
@@ -71,16 +68,3 @@ def test_stalled_says_why():
     refused = Journal(attempts={"fetch:x": Attempt(2, NOW, "the bundle does not verify", "BundleInvalid")})
     assert conditions(Wait("Backoff", "."), STAGED, refused)["Stalled"] == ("True", "BundleInvalid")
     assert conditions(Wait("OutsideWindow", "."), STAGED, refused)["Stalled"] == ("False", "Proceeding")
-
-
-def test_the_status_is_versioned_json():
-    status = NodeStatus(
-        "n1", NOW, "c" * 40, "Staged", "ä", observed=STAGED, conditions=(Condition("A", "True", "B", "c"),),
-        poisoned=(poisoned("9.0"),),
-    )  # fmt: skip
-    document = json.loads(report.encode(status))
-    assert (document["apiVersion"], document["kind"]) == ("kubenode.dev/v1alpha1", "NodeStatus")
-    assert document["at"] == "2026-11-23T12:00:00+00:00" and document["message"] == "ä"
-    assert document["observed"]["booted"] == {"slot": "a", "version": "1.0", "root_hash": "root-1.0", "trial": False}
-    assert document["poisoned"][0]["version"] == "9.0"
-    assert report.encode(status).count(b"\n") == 1

@@ -1,0 +1,56 @@
+"""Joins the agent's ports to this machine's hosts."""
+
+from collections.abc import Callable
+
+from kubenode.agent.tick import Ports
+from kubenode.host.clock import SystemClock
+from kubenode.host.git import FleetRepository, RemoteFleet
+from kubenode.host.health import HostHealth
+from kubenode.host.machine import HostMachine
+from kubenode.host.paths import Paths
+from kubenode.host.slots import HostSlots
+from kubenode.host.staging import Downloads
+from kubenode.host.state import StateFolder
+from kubenode.host.stores import HttpStores
+from kubenode.model.state import Seed
+from kubenode.ports import FleetSource, Health, Progress
+
+Print = Callable[[str], None]
+
+
+def node_ports(show: Print | None) -> Ports:
+    """Return the ports of this machine; `show` gets a line of progress now and then."""
+    paths = Paths()
+    return Ports(
+        clock=SystemClock(),
+        state=StateFolder(paths),
+        machine=HostMachine(paths),
+        slots=HostSlots(paths),
+        staging=Downloads(paths.downloads),
+        open_fleet=lambda seed: _fleet(paths, seed),
+        open_stores=HttpStores,
+        progress=_progress(show),
+    )
+
+
+def node_health() -> Health:
+    """Return this machine's part of the health gate."""
+    return HostHealth(Paths())
+
+
+def _fleet(paths: Paths, seed: Seed) -> FleetSource:
+    repository = FleetRepository(paths.state / "fleet.git")
+    return RemoteFleet(repository, seed.fleet_url, seed.branch, fleet_id=seed.fleet_id)
+
+
+def _progress(show: Print | None) -> Progress:
+    """Return a progress callback that says every tenth of long work once."""
+    said: dict[str, int] = {}
+
+    def progress(what: str, done: int, size: int) -> None:
+        tenth = 10 * done // size if size else 10
+        if show is not None and said.get(what) != tenth:
+            said[what] = tenth
+            show(f"  {what}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
+
+    return progress
