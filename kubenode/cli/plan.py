@@ -73,7 +73,7 @@ def plan(
     settled = sum(isinstance(it, Converged) for it in decisions.values())
     changes = len(decisions) - settled - stuck
     say(
-        f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work to do, {settled} are done, {stuck} stuck."
+        f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work, {settled} are done, {stuck} stuck."
     )
     if stuck:
         raise typer.Exit(int(ExitCode.STUCK))

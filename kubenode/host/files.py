@@ -98,8 +98,10 @@ def host_errors(what: str, folder: Path, needed: int = 0) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
+            free = 0
             with suppress(HostError):
-                raise no_space(folder, needed, free_bytes(folder)) from error
+                free = free_bytes(folder)
+            raise no_space(folder, needed, free) from error
         raise HostError(f"{what}: {error.strerror or error}") from error
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from io import FileIO
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,16 +83,16 @@ class Downloads:
         path = self.path(digest, name)
         make_folder(path.parent)
         self._unmark(path.parent)
-        with host_errors(f"{path} cannot be written", path.parent), path.open("ab") as file:
+        with host_errors(f"{path} cannot be written", path.parent), path.open("ab", buffering=0) as file:
             # Durable name first: after a crash the bytes that were flushed must be found again.
             sync_folder(path.parent)
             try:
                 for chunk in chunks:
-                    file.write(chunk)
+                    with host_errors(f"{path} cannot be written", path.parent, len(chunk)):
+                        _write_all(file, chunk)
             finally:
                 # Also on a break: the next attempt goes on where this one ended. The length of an appended file grows
                 # with its data only (ext4, ordered mode), so a crash leaves a prefix; digests are checked later anyway.
-                file.flush()
                 os.fsync(file.fileno())
 
     def discard(self, digest: str, name: str) -> None:
@@ -181,6 +182,12 @@ def verify_file(path: Path, artifact: Artifact) -> None:
         while chunk := file.read(CHUNK):
             verifier.update(chunk)
     verifier.finish()
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _read(path: Path) -> bytes:

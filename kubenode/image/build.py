@@ -97,7 +97,7 @@ def build(request: BuildRequest) -> BuiltImage:
         log.unlink(missing_ok=True)
         _mkosi(mkosi, work, log)
         built = _collect(request, work / "out", staging, pins)
-        log.rename(staging / "build.log")
+        log.rename(request.output / f"{request.version}.log")
     finally:
         shutil.rmtree(work, ignore_errors=True)
     staging.rename(final)

@@ -77,6 +77,37 @@ def some_observed(draw, trial=None):
     )
 
 
+@st.composite
+def near_an_update(draw):
+    """Facts around one step of an update: by chance alone, hardly any would get that far."""
+    running, target = draw(st.lists(versions, min_size=2, max_size=2, unique=True))
+    others = draw(st.lists(versions.filter(lambda it: it not in (running, target)), max_size=2, unique=True))
+    floor = draw(st.sampled_from((None, None, None, *VERSIONS)))
+    want = desired(
+        release(target, floor),
+        *others,
+        halted=draw(st.integers(0, 4)) == 0,
+        windows=tuple(draw(st.lists(spans, max_size=1))),
+    )
+    hop = draw(st.sampled_from((target, target, target, *others)))
+    own = entry(running, draw(st.sampled_from((None, None, None, None, 0, 2))), draw(st.sampled_from((0, 0, 1))))
+    beside = draw(st.sampled_from(((), (), (entry(hop, 3),), (entry(hop, 3),), (entry(hop, 0, 3),), (entry(hop),))))
+    see = Observed(
+        boot_id="boot",
+        booted=BootedSlot(draw(st.sampled_from(Slot)), Version(running), root(running)),
+        entries=(own, *beside),
+        spare=draw(st.sampled_from((root(hop), root(hop), root(hop), None, root(running)))),
+        staged=draw(
+            st.sampled_from((StagedImage(Version(hop), root(hop)), StagedImage(Version(hop), root(hop)), None))
+        ),
+        fetched=draw(st.sampled_from((frozenset({manifest(hop)}), frozenset({manifest(hop)}), frozenset()))),
+        kubernetes=draw(st.sampled_from((None, None, None, None, Role.WORKER))),
+    )
+    return want, see
+
+
+some_facts = st.one_of(st.tuples(some_desired, some_observed()), near_an_update(), near_an_update())
+
 steps = st.sampled_from(("fetch", "write", "activate", "reboot", "retire", "restore", "poison"))
 keys = st.builds(
     lambda step, name: f"{step}:{(root if step in ('retire', 'restore', 'poison') else manifest)(name)}",
@@ -91,7 +122,7 @@ attempts = st.builds(
 )
 some_journal = st.builds(
     Journal,
-    st.dictionaries(keys, attempts, max_size=3),
+    st.dictionaries(keys, attempts, max_size=5),
     st.none() | versions.map(root),
     st.lists(
         st.builds(
@@ -106,16 +137,21 @@ moments = st.sampled_from((NOW, NOW.replace(day=28, hour=3)))
 
 
 @settings(max_examples=500, deadline=None)
-@given(some_desired, some_observed(), some_journal, moments)
-def test_every_decision_is_safe(want, see, journal, now):
+@given(some_facts, some_journal, moments)
+def test_every_decision_is_safe(facts, journal, now):
+    want, see = facts
     decision = decide(want, see, journal, now)
     assert decision == decide(want, see, journal, now), "deterministic"
+    if not see.booted.trial and want.releases:
+        check_failed_trials(decision, see, journal)
     match decision:
         case Stuck(reason, message, hint):
             assert reason.isalnum() and message.endswith(".") and hint.endswith(".")
         case Wait(reason, message, until):
             assert reason.isalnum() and message.endswith(".")
             assert until is None or until > now
+            if reason == "Backoff":
+                assert until <= now + backoff.LONGEST_DELAY
         case Converged():
             assert see.booted.root_hash == want.target.root_hash and not see.booted.trial
         case Act(action, why):
@@ -127,6 +163,13 @@ def test_every_decision_is_safe(want, see, journal, now):
                 budget = backoff.BUDGETS.get(backoff.step_key(action).partition(":")[0])
                 assert budget is None or attempt.failures < budget
             check_action(action, want, see, journal, now)
+
+
+def check_failed_trials(decision, see, journal):
+    known = {bad.root_hash for bad in journal.poisoned} | {see.booted.root_hash, journal.superseded}
+    failed = [it for it in see.entries if it.tries_left == 0 and it.tries_done > 0 and it.root_hash not in known]
+    if failed:
+        assert isinstance(decision, Wait | Stuck) or isinstance(decision.action, PoisonRelease), "first of all"
 
 
 def check_action(action, want, see, journal, now):
@@ -143,6 +186,7 @@ def check_action(action, want, see, journal, now):
         assert not want.halted and see.kubernetes is None
         assert windows.is_open(want.windows, now)
         assert see.spare == action.release.root_hash, "never a half-written slot"
+        assert all(it.root_hash in (running, see.spare) for it in see.entries), "every entry has its slot"
     match action:
         case WriteSlot(hop, slot):
             assert slot is not see.booted.slot
@@ -170,12 +214,13 @@ def check_action(action, want, see, journal, now):
 
 
 @settings(max_examples=250, deadline=None)
-@given(some_desired, some_observed(trial=False), st.none() | versions.map(root))
-def test_every_way_ends(want, see, superseded):
+@given(st.one_of(st.tuples(some_desired, some_observed(trial=False)), near_an_update()), st.none() | versions.map(root))
+def test_every_way_ends(facts, superseded):
     """From any state, with effects that work, a few actions lead to an end, and to the target unless something says no.
 
     Releases may be the wrong target, but each is run by hops that go one way: no oscillation, no loop.
     """
+    want, see = facts
     journal = Journal(superseded=superseded)
     restarts = 0
     for _ in range(60):
@@ -189,8 +234,13 @@ def test_every_way_ends(want, see, superseded):
     assert restarts <= len(VERSIONS)
     if isinstance(decision, Wait):
         assert decision.reason in ("Halted", "OutsideWindow")
+    if restarts == 0 and (want.halted or see.kubernetes is not None):
+        started = [it for it in see.entries if (it.tries_left or 0) > 0 and it.root_hash != see.booted.root_hash]
+        assert not started or isinstance(decision, Stuck), "no power cut may start what is forbidden"
     if isinstance(decision, Converged):
         assert not see.fetched | see.partial and see.staged is None, "nothing is left over"
+        own = [it for it in see.entries if it.root_hash == see.booted.root_hash]
+        assert not all((it.tries_left, it.tries_done) == (0, 0) for it in own), "no mark of a downgrade is left"
         after = [it for it in see.entries if it.tries_left != 0 and it.root_hash != see.booted.root_hash]
         assert all(it.version < see.booted.version and it.tries_left is None for it in after), (
             "the next boot is the same"
