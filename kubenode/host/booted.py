@@ -73,6 +73,13 @@ def is_trial(paths: Paths, own: tuple[EntryFile, ...]) -> bool:
     """
     booted = _counted_path(paths.boot_count)
     if booted is None:
+        if not paths.loader_info.exists():
+            # Otherwise a trial would pass for a good boot wherever EFI variables are not readable.
+            raise HostError(
+                f"the EFI variables of systemd-boot are not in {paths.loader_info.parent}, so it is not known whether "
+                "this boot is a trial",
+                hint="is efivarfs mounted, and was the machine started by systemd-boot?",
+            )
         return False
     name = parse_name(PureWindowsPath(booted).name)
     if name is None or name.left is None:

@@ -33,7 +33,10 @@ class HttpReader:
         # Content is compared byte by byte and resumed at byte offsets: it must not be packed on the way.
         headers = {"Accept-Encoding": "identity", "User-Agent": "kubenode"}
         try:
-            self._client = httpx.Client(timeout=timeout, headers=headers, verify=_certificates())
+            # A release has five files: a new connection for each costs nothing, while one that is kept may be closed by
+            # the server just as it is used again, which looks like a broken store.
+            fresh = httpx.Limits(max_keepalive_connections=0)
+            self._client = httpx.Client(timeout=timeout, headers=headers, verify=_certificates(), limits=fresh)
         except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
             raise HostError(
                 f"the proxy or the CA certificates of this machine are not usable: {_said(error)}",

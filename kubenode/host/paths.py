@@ -36,6 +36,11 @@ class Paths:
         return self.sys / "firmware/efi/efivars/LoaderBootCountPath-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
     @property
+    def loader_info(self) -> Path:
+        """EFI variable that systemd-boot always sets: who does not see it sees no EFI variables at all."""
+        return self.boot_count.with_name(self.boot_count.name.replace("LoaderBootCountPath", "LoaderInfo"))
+
+    @property
     def os_release(self) -> Path:
         """The image's own description; not below /etc, which is an overlay."""
         return self.root / "usr/lib/os-release"

@@ -9,8 +9,8 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from io import FileIO
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 
 from kubenode.errors import HostError

@@ -141,7 +141,10 @@ class HttpStores:
 
     def _open(self, store: str, version: Version, name: str, offset: int) -> Iterator[bytes]:
         """Yield a file's bytes from `offset` on. Raises StoreFailed, at once or later."""
-        parts = urlsplit(store)
+        try:
+            parts = urlsplit(store)
+        except ValueError as error:
+            raise StoreFailed("it is no address") from error
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
             return _read_file(Path(unquote(parts.path)) / str(version) / name, offset)
         if parts.scheme not in ("http", "https") or not parts.netloc:

@@ -1,5 +1,5 @@
-"""A machine in a folder: a real partition table in an image file, written by the real sfdisk, plain files that stand for
-partitions, real UKIs (PE files), and the few sysfs and procfs files that the host adapters read. `boot` does what
+"""A machine in a folder: a real partition table in an image file, written by the real sfdisk, plain files that stand
+for partitions, real UKIs (PE files), and the few sysfs and procfs files that the host adapters read. `boot` does what
 firmware, systemd-boot and systemd do."""
 
 import hashlib
@@ -108,28 +108,28 @@ def make_release(version: str, *, root_size: int = 600_000, uki_version: str | N
 class FolderMachine:
     """The machine. `booted` is what runs, `boots` how often it was started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root_hash: str = "") -> None:
         self.paths = Paths(folder)
         self.disk = self.paths.dev / "vda"
         self.boots = 0
         self.running: Content | None = None
         self.contents: dict[str, Content] = {}
-        self._partition()
+        self._partition(root_hash)
         for path in (self.paths.entries, self.paths.state, self.paths.boot_count.parent, self.paths.boot_id.parent,
                      self.paths.os_release.parent):  # fmt: skip
             path.mkdir(parents=True)
 
+        self.paths.loader_info.write_bytes(b"\x06\0\0\0" + "systemd-boot 257\0".encode("utf-16-le"))
+
     @classmethod
     def installed(cls, folder: Path, version: str) -> "FolderMachine":
         """A machine whose slot A holds a release, as an installer leaves it, started for the first time."""
-        machine = cls(folder)
         content = make_release(version)
+        machine = cls(folder, content.root_hash)
         machine.know(content)
         root, verity, image = content.files.values()
         machine.fill("root-a", root)
         machine.fill("root-a-verity", verity)
-        machine.set_uuid("root-a", content.root_hash[:32])
-        machine.set_uuid("root-a-verity", content.root_hash[32:])
         (machine.paths.entries / f"kubenode_{version}.efi").write_bytes(image)
         machine.boot()
         return machine
@@ -216,8 +216,8 @@ class FolderMachine:
 
     def set_uuid(self, label: str, digits: str) -> None:
         number = [name for name, _, _ in PARTITIONS].index(label) + 1
-        uuid = re.sub(r"(.{8})(.{4})(.{4})(.{4})", r"\1-\2-\3-\4-", digits, count=1)
-        subprocess.run([*SFDISK, "--part-uuid", self.disk, str(number), uuid], check=True, capture_output=True)
+        words = ["--part-uuid", self.disk, str(number), _dashed(digits)]
+        subprocess.run([*SFDISK, *words], check=True, capture_output=True)
 
     def node(self, label: str) -> Path:
         return self.paths.dev / f"vda{[name for name, _, _ in PARTITIONS].index(label) + 1}"
@@ -239,11 +239,16 @@ class FolderMachine:
         assert found and all(name is not None for _, name in found), f"the machine has nothing to start: {files}"
         return found
 
-    def _partition(self) -> None:
+    def _partition(self, root_hash: str) -> None:
         self.paths.dev.mkdir(parents=True)
         with self.disk.open("wb") as file:
             file.truncate(20 * MIB)
-        script = "label: gpt\n" + "".join(f"name={n}, size={s}MiB, type={t}\n" for n, s, t in PARTITIONS)
+        halves = {"root-a": root_hash[:32], "root-a-verity": root_hash[32:]} if root_hash else {}
+        lines = [
+            f"name={n}, size={s}MiB, type={t}" + (f", uuid={_dashed(halves[n])}" if n in halves else "")
+            for n, s, t in PARTITIONS
+        ]
+        script = "\n".join(("label: gpt", *lines)) + "\n"
         subprocess.run([*SFDISK, self.disk], input=script.encode(), check=True, capture_output=True)
         dump = json.loads(subprocess.run(["sfdisk", "--json", self.disk], check=True, capture_output=True).stdout)
         block = self.paths.sys / "class/block"
@@ -274,3 +279,7 @@ class FolderMachine:
         for label in (f"root-{slot}", f"root-{slot}-verity"):
             name = self.node(label).name
             (slaves / name).symlink_to(self.paths.sys / "class/block" / name)
+
+
+def _dashed(digits: str) -> str:
+    return re.sub(r"(.{8})(.{4})(.{4})(.{4})", r"\1-\2-\3-\4-", digits, count=1)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.contract.host_machine import FolderMachine, make_release
 
 from kubenode.errors import TryLater
 from kubenode.host import bootentries, files, gpt, process, slotwriter
@@ -16,6 +15,7 @@ from kubenode.host.state import StateFolder
 from kubenode.model.observed import Slot, StagedImage
 from kubenode.model.state import TrustState
 from kubenode.model.version import Version
+from tests.contract.host_machine import FolderMachine, make_release
 
 SMALL = make_release("2.0")
 

@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.contract.host_machine import MIB, SFDISK, FolderMachine, make_release, uki
 
 from kubenode.errors import HostError, NoSpace, Untrusted
 from kubenode.host import bootentries, slots, slotwriter
 from kubenode.host.disk import NEUTRAL, Disk
 from kubenode.model.observed import Slot
 from kubenode.trust.bundle import VerifiedRelease
+from tests.contract.host_machine import MIB, SFDISK, FolderMachine, make_release, uki
 
 NEW = make_release("2.0")
 
@@ -167,6 +167,7 @@ def test_the_backup_table_counts_when_the_primary_one_is_torn(machine: FolderMac
         ("version", "not a version"),
         ("esp", "is the ESP mounted"),
         ("variable", "not a counted entry"),
+        ("no variables", "not known whether this boot is a trial"),
     ],
 )
 def test_contradictions_are_errors_and_no_guesses(machine: FolderMachine, change: str, message: str):
@@ -192,6 +193,8 @@ def test_contradictions_are_errors_and_no_guesses(machine: FolderMachine, change
             machine.paths.os_release.write_text("ID=debian\n")
         case "esp":
             machine.paths.entries.rename(machine.paths.entries.with_name("elsewhere"))
+        case "no variables":
+            machine.paths.loader_info.unlink()
         case "variable":
             machine.paths.boot_count.write_bytes(b"\x06\0\0\0" + "\\EFI\\x.efi\0".encode("utf-16-le"))
     with pytest.raises(HostError, match=message):

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from tests.contract.host_machine import FolderMachine, make_release
 
 from kubenode.errors import HostError
 from kubenode.model.observed import BootEntry, Slot, StagedImage
 from kubenode.model.version import Version
+from tests.contract.host_machine import FolderMachine, make_release
 
 NEW = make_release("2.0")
 OLD = make_release("0.9")
@@ -43,7 +43,9 @@ def test_a_written_slot_does_not_start_by_itself(machine: FolderMachine):
     seen = machine.machine.observe()
     assert (seen.spare, seen.staged) == (NEW.root_hash, StagedImage(Version("2.0"), NEW.root_hash))
     assert seen.fetched == {NEW.digest}
-    assert {what for what, _, _ in said} == {f"{do} root-b{kind}" for do in ("write", "verify") for kind in ("", "-verity")}
+    assert {what for what, _, _ in said} == {
+        f"{do} root-b{kind}" for do in ("write", "verify") for kind in ("", "-verity")
+    }
     assert all(0 < done <= size for _, done, size in said)
     machine.boot()
     assert machine.machine.observe().booted.slot is Slot.A

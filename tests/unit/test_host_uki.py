@@ -1,16 +1,17 @@
+import contextlib
 import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.contract.host_machine import pe, root_hash_of, uki
 
 from kubenode.errors import HostError
 from kubenode.host.bootentries import BootEntries, EntryName, parse_name
 from kubenode.host.uki import os_release, read_uki
 from kubenode.model.observed import BootEntry, StagedImage
 from kubenode.model.version import Version
+from tests.contract.host_machine import pe, root_hash_of, uki
 
 HASH = root_hash_of("1.0")
 WHOLE = StagedImage(Version("1.0"), HASH)
@@ -42,7 +43,7 @@ def test_a_uki_of_a_foreign_writer_is_read(tmp_path: Path):
         ["objcopy", "-I", "binary", "-O", "elf64-x86-64", "x", "x.o"],
         ["objcopy", "-O", "pei-x86-64", *words, "x.o", "x.efi"],
     ):
-        if subprocess.run(command, cwd=tmp_path, capture_output=True).returncode:
+        if subprocess.run(command, check=False, cwd=tmp_path, capture_output=True).returncode:
             pytest.skip("this objcopy cannot write PE files")
     assert read_uki(tmp_path / "x.efi") == WHOLE
 
@@ -90,10 +91,8 @@ def test_hostile_bytes_raise_host_errors_only(path: Path):
         for _ in range(draw.randrange(1, 12)):
             hostile[draw.randrange(0, 0x340)] = draw.choice([0, 0xFF, 0x7F, draw.randrange(256)])
         path.write_bytes(hostile)
-        try:
+        with contextlib.suppress(HostError):
             read_uki(path)
-        except HostError:
-            pass
 
 
 def test_a_missing_file_is_a_host_error(path: Path):
@@ -102,7 +101,12 @@ def test_a_missing_file_is_a_host_error(path: Path):
 
 
 def test_os_release_is_read_as_shell_would():
-    assert os_release("# c\nA=1\nB=\"2 3\"\nC='4'\nD=\nnonsense\nE=\"open\n") == {"A": "1", "B": "2 3", "C": "4", "D": ""}
+    assert os_release('# c\nA=1\nB="2 3"\nC=\'4\'\nD=\nnonsense\nE="open\n') == {
+        "A": "1",
+        "B": "2 3",
+        "C": "4",
+        "D": "",
+    }
 
 
 @pytest.mark.parametrize(
