@@ -49,7 +49,6 @@ def build(
     from kubenode.image import sigstore_local
     from kubenode.image.build import BuildRequest
     from kubenode.image.build import build as build_image
-    from kubenode.image.recipe import Recipe, Slots, StorageMount
     from kubenode.image.sign import LocalSigner
     from kubenode.model.version import Version
     from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, Provenance, encode
@@ -77,22 +76,13 @@ def build(
     commit, when = run(["git", "-C", fleet, "log", "-1", "--format=%H %ct"], timeout=30).text.split()
     folder = build_image(
         BuildRequest(
-            name="kubenode",
-            recipe=Recipe(
-                distribution=recipe.distribution,
-                release=recipe.suite,
-                modules_profile=recipe.modules,
-                packages=recipe.packages,
-                storage=tuple(StorageMount(it.path, it.partition.value) for it in recipe.storage),
-                slots=Slots(**vars(recipe.slots)),
-                kernel_command_line=recipe.kernel_command_line,
-            ),
+            recipe=recipe,
             version=version,
             output=output.resolve(),
             agent_source=agent_source(),
             source_date_epoch=int(when),
             progress=say,
-            extra_tree=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
+            overlay=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
         )
     )
     artifacts = tuple(

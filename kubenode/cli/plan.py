@@ -72,9 +72,7 @@ def plan(
     stuck = sum(isinstance(it, Stuck) for it in decisions.values())
     settled = sum(isinstance(it, Converged) for it in decisions.values())
     changes = len(decisions) - settled - stuck
-    say(
-        f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work, {settled} are done, {stuck} stuck."
-    )
+    say(f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work, {settled} are done, {stuck} stuck.")
     if stuck:
         raise typer.Exit(int(ExitCode.STUCK))
     if changes and detailed_exitcode:

@@ -16,6 +16,8 @@ from kubenode.model.state import Seed
 from kubenode.ports import FleetSource, Health, Progress
 
 Print = Callable[[str], None]
+_WORTH_SAYING = 64 << 20
+"""Bytes; what is smaller is done before anybody reads about it."""
 
 
 def node_ports(show: Print | None) -> Ports:
@@ -44,13 +46,13 @@ def _fleet(paths: Paths, seed: Seed) -> FleetSource:
 
 
 def _progress(show: Print | None) -> Progress:
-    """Return a progress callback that says every tenth of long work once."""
+    """Return a progress callback that says every quarter of long work once."""
     said: dict[str, int] = {}
 
     def progress(what: str, done: int, size: int) -> None:
-        tenth = 10 * done // size if size else 10
-        if show is not None and said.get(what) != tenth:
-            said[what] = tenth
+        quarter = 4 * done // size if size else 4
+        if show is not None and size >= _WORTH_SAYING and said.get(what) != quarter:
+            said[what] = quarter
             show(f"  {what}: {done / 1e6:.0f} of {size / 1e6:.0f} MB")
 
     return progress

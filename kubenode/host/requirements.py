@@ -37,6 +37,7 @@ BUILDER = (
 LAB = (
     Requirement("qemu-system-x86", "virtual machines", ("qemu-system-x86_64",)),
     Requirement("qemu-utils", "disks of virtual machines", ("qemu-img",)),
+    Requirement("fdisk", "partition tables of their disks", ("sfdisk",)),
     Requirement("ovmf", "UEFI firmware", ("/usr/share/OVMF/OVMF_CODE_4M.fd",)),
 )
 

@@ -7,10 +7,12 @@ import hashlib
 import importlib.metadata
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from uv import find_uv_bin
 
 from kubenode.errors import HostError
 from kubenode.host.process import run
@@ -27,6 +29,13 @@ TARGET = {
     "extra": "",
 }
 PLATFORM = "x86_64-manylinux_2_28"
+NOT_ON_NODES = frozenset({"jsonschema", "packaging", "uv"})
+"""What only laptops and builders import: `validate` and this module."""
+LAPTOP_ONLY = {
+    "": {"_data", "image", "lab", "__main__.py"},
+    "cli": {"build.py", "demo.py", "fleet.py", "main.py", "plan.py", "trust.py"},
+}
+"""What a node does not import, by folder of the kubenode package."""
 JUNK = ("**/__pycache__", "**/tests", "bin", "**/*.pyi", "**/py.typed", ".lock", "**/*.dist-info/RECORD")
 
 
@@ -61,6 +70,8 @@ def dependencies(distribution: str = "kubenode") -> tuple[Pin, ...]:
             found[name] = Pin(name, metadata.version)
         for text in metadata.requires or []:
             requirement = Requirement(text)
+            if name == distribution and normal(requirement.name) in NOT_ON_NODES:
+                continue
             if requirement.marker is None or any(
                 requirement.marker.evaluate({**TARGET, "extra": extra}) for extra in extras or {""}
             ):
@@ -83,14 +94,11 @@ def install_dependencies(pins: tuple[Pin, ...], cache: Path) -> Path:
     target = cache / "python" / cache_key(pins)
     if target.is_dir():
         return target
-    uv = shutil.which("uv")
-    if uv is None:
-        raise HostError("uv is not on the PATH", hint="install uv: it fetches the agent's Python wheels")
     staging = target.with_suffix(".new")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     run(
-        [uv, "pip", "install", "--target", staging, "--python-version", TARGET["python_version"],
+        [find_uv_bin(), "pip", "install", "--target", staging, "--python-version", TARGET["python_version"],
          "--python-platform", PLATFORM, "--only-binary", ":all:", "--no-deps", "--no-config", *map(str, pins)],
         timeout=600,
     )  # fmt: skip
@@ -109,7 +117,17 @@ def make_tree(agent_source: Path, pins: tuple[Pin, ...], cache: Path, target: Pa
             else:
                 path.unlink(missing_ok=True)
     package = library / "kubenode"
-    shutil.copytree(agent_source, package, ignore=shutil.ignore_patterns("__pycache__", "mkosi", "_data"))
+    shutil.copytree(agent_source, package, ignore=_only_the_agent(agent_source))
     schemas = next((p for p in (agent_source / "_data/schemas", agent_source.parent / "schemas") if p.is_dir()), None)
     if schemas is not None:
         shutil.copytree(schemas, package / "_data/schemas")
+
+
+def _only_the_agent(source: Path) -> Callable[[str, list[str]], set[str]]:
+    """Return what copytree shall leave out: caches, package data, and what only laptops import."""
+    left_out = {source / folder: names for folder, names in LAPTOP_ONLY.items()}
+
+    def ignore(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name == "__pycache__" or name in left_out.get(Path(folder), ())}
+
+    return ignore

@@ -13,8 +13,10 @@ from pathlib import Path
 from kubenode.errors import HostError, UsageError
 from kubenode.host.process import ProcessFailed, run
 from kubenode.image import agent_tree, gpt, mkosi_tool, work_folder
-from kubenode.image.recipe import Recipe
+from kubenode.model.documents import Image
 
+IMAGE_ID = "kubenode"
+"""IMAGE_ID in os-release, and how UKIs in the ESP begin (`kubenode.host.bootentries` looks for it)."""
 BUILD_TIMEOUT = 3600.0
 FILL_LIMIT_PERCENT = 80
 """An artifact may use this much of its slot: later releases grow, slots cannot."""
@@ -22,16 +24,18 @@ FILL_LIMIT_PERCENT = 80
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """What to build: the recipe, under which name and version, with which agent, and where to put it."""
+    """What to build: the recipe, under which version, with which agent, and where to put it.
 
-    name: str
+    `overlay` is the folder that the recipe names, copied over the tree last.
+    """
+
     version: str
-    recipe: Recipe
+    recipe: Image
     output: Path
     agent_source: Path
     source_date_epoch: int
     progress: Callable[[str], None]
-    extra_tree: Path | None = None
+    overlay: Path | None = None
     cache: Path | None = None
 
 
@@ -72,12 +76,8 @@ def build(request: BuildRequest) -> BuiltImage:
     final = request.output / request.version
     if final.exists():
         raise UsageError(f"{final} exists already", hint="a release is built once: choose another version")
-    for what, text, pattern in (
-        ("name", request.name, r"[a-z][a-z0-9-]*"),
-        ("version", request.version, r"[0-9A-Za-z.~^-]+"),
-    ):
-        if not re.fullmatch(pattern, text):
-            raise UsageError(f"{text!r} cannot be the {what} of an image", hint=f"it must match {pattern}")
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+){1,3}", request.version):
+        raise UsageError(f"{request.version!r} cannot be the version of an image", hint="use one such as 2026.11.2")
     cache = request.cache or mkosi_tool.cache_folder()
     for folder in ("build", "packages", "workspace", "work"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def _mkosi(mkosi: mkosi_tool.Mkosi, work: Path, log: Path) -> None:
 
 
 def _collect(request: BuildRequest, out: Path, staging: Path, pins: tuple[agent_tree.Pin, ...]) -> BuiltImage:
-    stem = f"{request.name}_{request.version}"
+    stem = f"{IMAGE_ID}_{request.version}"
     recipe, slots = request.recipe, request.recipe.slots
     root, verity = _move(out / f"{stem}.root.raw", staging), _move(out / f"{stem}.verity.raw", staging)
     uki = _move(out / f"{stem}.efi", staging)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kubenode.errors import UsageError
 from kubenode.image import mkosi_tool
-from kubenode.image.recipe import StorageMount
+from kubenode.model.documents import Partition, StorageMount
 
 if TYPE_CHECKING:
     from kubenode.image.build import BuildRequest
@@ -20,6 +20,8 @@ KERNELS = {"virt": "linux-image-cloud-amd64", "metal": "linux-image-amd64"}
 COMMAND_LINE = (
     "ro",
     "panic=10",
+    # Use the backup partition table when a power cut tore the primary one.
+    "gpt",
     "systemd.firstboot=no",
     "systemd.condition-needs-update=0",
     "systemd.gpt_auto=0",
@@ -28,12 +30,15 @@ COMMAND_LINE = (
     "console=ttyS0",
     "quiet",
 )
+AGENT_STATE = StorageMount("/var/lib/kubenode", Partition.STATE)
+"""Every image has it: the agent's memory outlives the data partition."""
 EXECUTABLE = ("usr/bin/kubenode", "scripts/compile.chroot", "scripts/finalize.py")
 
 
 def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
     """Write everything mkosi reads into `work`; the agent's tree is already in `work/agent`."""
     recipe = request.recipe
+    storage = tuple({*recipe.storage, AGENT_STATE})
     source = resources.files("kubenode.image") / "mkosi"
     values = fill_values(request, work, cache)
     copy_filled(source, work, values)
@@ -41,13 +46,13 @@ def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
     mirror = mkosi_tool.mirrors()
     sources = work / "sandbox/etc/apt/sources.list.d/mkosi.sources"
     sources.parent.mkdir(parents=True)
-    sources.write_text(mkosi_tool.apt_sources(mirror, recipe.release))
+    sources.write_text(mkosi_tool.apt_sources(mirror, recipe.suite))
     tree = work / "tree"
     (tree / "etc").mkdir(exist_ok=True)
-    (tree / "etc/fstab").write_text(fstab(recipe.storage))
+    (tree / "etc/fstab").write_text(fstab(storage))
     settings = {
         "epoch": request.source_date_epoch,
-        "mount_points": ["/efi", "/state", "/var", *(m.path for m in recipe.storage if not m.path.startswith("/var/"))],
+        "mount_points": ["/efi", "/state", "/var", *(m.path for m in storage if not m.path.startswith("/var/"))],
     }
     (work / "scripts/settings.json").write_text(json.dumps(settings))
     for name in EXECUTABLE:
@@ -59,16 +64,16 @@ def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, s
     """Return the values of the placeholders in the mkosi files."""
     recipe = request.recipe
     base = (resources.files("kubenode.image") / "mkosi" / "packages.list").read_text().split()
-    packages = sorted({*base, KERNELS[recipe.modules_profile], *recipe.packages})
+    packages = sorted({*base, KERNELS[recipe.modules], *recipe.packages})
     trees = [f"{work}/tree:/", f"{work}/agent:/"]
-    if request.extra_tree is not None:
-        trees.append(f"{request.extra_tree.resolve()}:/")
+    if request.overlay is not None:
+        trees.append(f"{request.overlay.resolve()}:/")
     command_line = [*COMMAND_LINE, *recipe.kernel_command_line]
     return {
         "DISTRIBUTION": recipe.distribution,
-        "RELEASE": recipe.release,
+        "RELEASE": recipe.suite,
         "MIRROR": mkosi_tool.mirrors().main,
-        "NAME": request.name,
+        "NAME": "kubenode",
         "VERSION": request.version,
         "WORK": str(work),
         "CACHE": str(cache),
@@ -112,7 +117,7 @@ def fstab(storage: tuple[StorageMount, ...]) -> str:
         path = PurePosixPath(mount.path)
         if not path.is_absolute() or ".." in path.parts or re.search(r"\s", mount.path):
             raise UsageError(f"storage path {mount.path!r} must be absolute, without spaces or `..`")
-        if mount.partition == "state":
+        if mount.partition is Partition.STATE:
             lines.append(f"/state{path} {path} none bind 0 0")
         elif not path.is_relative_to("/var"):
             lines.append(f"/var/lib/kubenode-storage{path} {path} none bind 0 0")

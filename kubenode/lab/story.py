@@ -154,7 +154,8 @@ def bad_recipe(recipe: str, name: str) -> str:
     """Return the recipe under another name and with an overlay; the image itself keeps the name kubenode."""
     if "name: node" not in recipe or "\nspec:\n" not in recipe:
         raise KubenodeError("images/node.yaml is not as the lab expects it")
-    return recipe.replace("name: node", f"name: {name}", 1).replace("\nspec:\n", f"\nspec:\n  overlay: overlays/{name}\n")
+    renamed = recipe.replace("name: node", f"name: {name}", 1)
+    return renamed.replace("\nspec:\n", f"\nspec:\n  overlay: overlays/{name}\n", 1)
 
 
 NODE_DOCUMENT = f"""apiVersion: kubenode.dev/v1alpha1

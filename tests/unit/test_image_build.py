@@ -6,15 +6,14 @@ from kubenode.errors import HostError, UsageError
 from kubenode.image.agent_tree import Pin, cache_key, dependencies, make_tree
 from kubenode.image.build import BuildRequest, build, check_fit, uki_root_hash
 from kubenode.image.mkosi_tool import MIRROR, SECURITY_MIRROR, Mirrors, apt_sources, parse_mirrors, version_of
-from kubenode.image.recipe import Recipe, StorageMount
 from kubenode.image.work_folder import fill, fill_values, fstab, prepare
+from kubenode.model.documents import Image, Partition, StorageMount
 
 
 def request(tmp_path: Path, **changes: object) -> BuildRequest:
     values: dict[str, object] = {
-        "name": "kubenode",
         "version": "1.2.3",
-        "recipe": Recipe(packages=("ethtool",), kernel_command_line=("mitigations=auto",)),
+        "recipe": Image("node", packages=("ethtool",), kernel_command_line=("mitigations=auto",)),
         "output": tmp_path / "out",
         "agent_source": tmp_path / "kubenode",
         "source_date_epoch": 1_700_000_000,
@@ -65,7 +64,7 @@ def test_a_release_is_built_once(tmp_path: Path):
         build(request(tmp_path))
 
 
-@pytest.mark.parametrize("changes", [{"name": "a b"}, {"version": "1/2"}, {"version": "1_2"}, {"version": "1+3"}])
+@pytest.mark.parametrize("changes", [{"version": "1 2"}, {"version": "1/2"}, {"version": "1_2"}, {"version": "1+3"}])
 def test_names_that_would_break_file_names_are_refused(tmp_path: Path, changes: dict[str, object]):
     with pytest.raises(UsageError, match="cannot be the"):
         build(request(tmp_path, **changes))
@@ -74,16 +73,16 @@ def test_names_that_would_break_file_names_are_refused(tmp_path: Path, changes: 
 def test_fstab_binds_state_folders_and_other_data_folders():
     text = fstab(
         (
-            StorageMount("/etc/kubernetes", "state"),
-            StorageMount("/opt/cni/bin", "data"),
-            StorageMount("/var/lib/x", "data"),
+            StorageMount("/etc/kubernetes", Partition.STATE),
+            StorageMount("/opt/cni/bin", Partition.DATA),
+            StorageMount("/var/lib/x", Partition.DATA),
         )
     )
     assert "/state/etc/kubernetes /etc/kubernetes none bind 0 0" in text
     assert "/var/lib/kubenode-storage/opt/cni/bin /opt/cni/bin none bind 0 0" in text
     assert "/var/lib/x" not in text, "everything below /var is on the data partition anyway"
     with pytest.raises(UsageError):
-        fstab((StorageMount("relative", "state"),))
+        fstab((StorageMount("relative", Partition.STATE),))
 
 
 def test_placeholders_are_all_filled(tmp_path: Path):
@@ -95,7 +94,7 @@ def test_placeholders_are_all_filled(tmp_path: Path):
     assert "mitigations=auto" in config
     assert "linux-image-cloud-amd64" in config
     assert (work / "tree/usr/bin/kubenode").stat().st_mode & 0o111
-    assert "SizeMinBytes=512M" in (work / "tree/usr/lib/repart.d/30-root-b.conf").read_text()
+    assert "SizeMinBytes=640M" in (work / "tree/usr/lib/repart.d/30-root-b.conf").read_text()
     with pytest.raises(KeyError):
         fill("@UNKNOWN@", fill_values(request(tmp_path), work, tmp_path))
 
@@ -103,7 +102,8 @@ def test_placeholders_are_all_filled(tmp_path: Path):
 def test_dependencies_are_pinned_and_name_no_development_tool():
     pins = {pin.name: pin for pin in dependencies()}
     assert "cryptography" in pins
-    assert "rpds-py" in pins, "dependencies of dependencies count"
+    assert "pydantic-core" in pins, "dependencies of dependencies count"
+    assert not {"jsonschema", "rpds-py", "uv", "packaging"} & set(pins), "only laptops and builders import these"
     assert "pytest" not in pins
     assert str(pins["httpx"]).startswith("httpx==")
 
