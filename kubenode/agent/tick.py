@@ -27,6 +27,10 @@ def _silent(_what: str, _done: int, _size: int) -> None:
     """Show no progress."""
 
 
+def _unheard(_decision: Act) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """What a tick works with. The fleet repo and the stores are opened when their addresses are known."""
@@ -39,6 +43,8 @@ class Ports:
     open_fleet: Callable[[Seed], FleetSource]
     open_stores: Callable[[tuple[str, ...]], ReleaseStore]
     progress: Progress = _silent
+    announce: Callable[[Act], None] = _unheard
+    """Told of every action before it begins."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class _Tick:
             self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
-            return self._result(seed, self._reconcile(memory, self._hands(followed, desired), desired))
+            return self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))
         except KubenodeError as error:
             return self._result(seed, _decision_for(error), error)
 
@@ -109,11 +115,14 @@ class _Tick:
             progress=ports.progress,
         )
 
-    def _reconcile(self, memory: Memory, hands: Hands, desired: DesiredState) -> Decision:
+    def _reconcile(self, seed: Seed, memory: Memory, hands: Hands, desired: DesiredState) -> Decision:
         for _ in range(MAX_ACTIONS):
             decision = self._decide(memory, desired)
             if not isinstance(decision, Act):
                 return decision
+            # Long work is ahead: whoever looks now shall see what is being done, not how the last tick ended.
+            self.ports.announce(decision)
+            self.ports.state.save_status(self._result(seed, decision).status)
             done = self._perform(decision, memory, hands)
             if done and isinstance(decision.action, Reboot):
                 return Wait("Restarting", f"The machine restarts. {decision.why}")

@@ -12,6 +12,7 @@ from kubenode.host.slots import HostSlots
 from kubenode.host.staging import Downloads
 from kubenode.host.state import StateFolder
 from kubenode.host.stores import HttpStores
+from kubenode.model.decision import Act
 from kubenode.model.state import Seed
 from kubenode.ports import FleetSource, Health, Progress
 
@@ -32,6 +33,7 @@ def node_ports(show: Print | None) -> Ports:
         open_fleet=lambda seed: _fleet(paths, seed),
         open_stores=HttpStores,
         progress=_progress(show),
+        announce=_announcer(show),
     )
 
 
@@ -43,6 +45,16 @@ def node_health() -> Health:
 def _fleet(paths: Paths, seed: Seed) -> FleetSource:
     repository = FleetRepository(paths.state / "fleet.git")
     return RemoteFleet(repository, seed.fleet_url, seed.branch, fleet_id=seed.fleet_id)
+
+
+def _announcer(show: Print | None) -> Callable[[Act], None]:
+    """Return a callback that says in one line what is begun and why."""
+
+    def announce(decision: Act) -> None:
+        if show is not None:
+            show(f"{type(decision.action).__name__}: {decision.why}")
+
+    return announce
 
 
 def _progress(show: Print | None) -> Progress:

@@ -117,7 +117,7 @@ class LabNode:
         last: Status = {}
         while time.monotonic() < deadline:
             now = self.status()
-            if now and now.get("message") != last.get("message"):
+            if now and (now["phase"], now["message"]) != (last.get("phase"), last.get("message")):
                 seen(now)
                 last = now
             if now and wanted(now):

@@ -127,8 +127,10 @@ def settled_on(version: str) -> Callable[[Status], bool]:
 
 
 def poisoned(version: str) -> Callable[[Status], bool]:
-    """Return a test for a report that lists this version as poisoned."""
-    return lambda status: any(it["version"] == version for it in status.get("poisoned", ()))
+    """Return a test for a report that is stuck because this version failed its trial."""
+    return lambda status: (
+        status.get("phase") == "Stuck" and any(it["version"] == version for it in status.get("poisoned", ()))
+    )
 
 
 def describe(status: Status) -> str:
