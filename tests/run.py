@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from subprocess import run
 
+from kubenode.host import requirements
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
@@ -28,6 +30,16 @@ def main() -> int:
     steps.append(("tests", [*pytest, "-q", "-m", "not vm", "--cov=kubenode", "--cov-report=term:skip-covered"]))
     if not fast:
         steps.append(("virtual machines", [*pytest, "-v", "-s", "-m", "vm"]))
+    needed = requirements.missing(
+        requirements.LAPTOP + (requirements.DISKS if fast else requirements.BUILDER + requirements.LAB)
+    )
+    if needed:
+        command = " ".join(requirements.install_command(needed))
+        if "--yes" not in sys.argv[1:] and os.environ.get("CI") != "true":
+            print(f"Missing system packages. Install them with: {command}   (or call this again with --yes)")
+            return 1
+        print(f"$ {command}", flush=True)
+        requirements.install(needed)
     env = {**os.environ, "COVERAGE_FILE": str(ROOT / ".coverage")}
     failed = []
     for name, argv in steps:

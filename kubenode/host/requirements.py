@@ -34,10 +34,11 @@ BUILDER = (
     ),
     Requirement("uidmap", "building without root", ("newuidmap",)),
 )
+DISKS = (Requirement("fdisk", "partition tables", ("sfdisk", "/usr/sbin/sfdisk", "/sbin/sfdisk")),)
 LAB = (
+    *DISKS,
     Requirement("qemu-system-x86", "virtual machines", ("qemu-system-x86_64",)),
     Requirement("qemu-utils", "disks of virtual machines", ("qemu-img",)),
-    Requirement("fdisk", "partition tables of their disks", ("sfdisk",)),
     Requirement("ovmf", "UEFI firmware", ("/usr/share/OVMF/OVMF_CODE_4M.fd",)),
 )
 

@@ -38,9 +38,15 @@ class LabNode:
         self.probe = probe.Probe(self.machine.config.probe_socket)
 
     def start(self, timeout: float = 300) -> None:
-        """Power on and wait until the guest answers."""
+        """Power on and wait until the guest is up: the probe answers and systemd has reached multi-user.target."""
         self.machine.start()
         self.probe.wait(timeout)
+        self.wait_up(timeout)
+
+    def wait_up(self, timeout: float = 300) -> None:
+        """Wait until systemd has reached multi-user.target."""
+        words = ["/usr/bin/systemctl", "is-active", "--quiet", "multi-user.target"]
+        self.wait_until(lambda: self.probe.run(words, 30, check=False).returncode == 0, timeout)
 
     def cut_power(self) -> None:
         """Cut the power, as a pulled plug does."""
@@ -76,7 +82,11 @@ class LabNode:
         """Return what the agent would do now, as `kubenode reconcile --dry-run --output json` says on the node."""
         script = ["/usr/bin/systemd-run", "--quiet", "--pipe", "--wait", "--property=ImportCredential=kubenode.*"]
         command = ["/usr/bin/kubenode", "reconcile", "--dry-run", "--output", "json"]
-        document: Status = json.loads(self.probe.run([*script, *command], 120, check=False).stdout)
+        done = self.probe.run([*script, *command], 120, check=False)
+        try:
+            document: Status = json.loads(done.stdout)
+        except ValueError as error:
+            raise HostError(f"the dry run on {self.name} said: {done.stderr.decode(errors='replace')}") from error
         return document
 
     def wait_until(self, true: Callable[[], bool], timeout: float) -> None:
