@@ -74,6 +74,17 @@ class LabNode:
         self.probe.run(["/usr/bin/systemctl", "start", AGENT], timeout, check=False)
         return self.status()
 
+    def tick_until(self, phase: str, timeout: float) -> Status:
+        """Tick until the report has this phase; a step that failed is retried only after its backoff."""
+        status = self.tick()
+        deadline = time.monotonic() + timeout
+        while status.get("phase") != phase:
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name} is not {phase} but {status.get('phase')}: {status.get('message')}")
+            time.sleep(10)
+            status = self.tick()
+        return status
+
     def begin_tick(self) -> None:
         """Start a tick and return at once."""
         self.probe.run(["/usr/bin/systemctl", "start", "--no-block", AGENT])
