@@ -1,5 +1,6 @@
 """What both entry points share: the command tree's root, and turning errors into messages and exit codes."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -7,7 +8,10 @@ import typer
 
 from kubenode import __version__
 from kubenode.cli import output
-from kubenode.errors import ExitCode, KubenodeError, UsageError
+from kubenode.errors import ExitCode, HostError, KubenodeError, UsageError
+
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells report it."""
 
 
 def new_app() -> typer.Typer:
@@ -25,17 +29,33 @@ def new_app() -> typer.Typer:
 
 
 def run(app: typer.Typer) -> None:
-    """Run a command line and exit; every error a person can do something about becomes a message and a hint."""
+    """Run a command line and exit; every error a person can do something about becomes a message and a hint.
+
+    Anything else is a mistake in kubenode and keeps its traceback, for the report.
+    """
+    output.prepare_streams()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="kubenode")
+        sys.stdout.flush()
     except KubenodeError as error:
         output.show_error(error)
         sys.exit(int(error.exit_code))
+    except BrokenPipeError:
+        # `kubenode ... | head`: nobody reads on. What is left in the buffer must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(int(ExitCode.FAILURE))
+    except OSError as error:
+        # Files that cannot be read or written: the same few reasons everywhere (rights, no space, a folder instead).
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        output.show_error(HostError(f"{where}{error.strerror or error}"))
+        sys.exit(int(ExitCode.FAILURE))
     except (typer.Abort, KeyboardInterrupt):
         output.say("Stopped.")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except typer.TyperException as error:
-        output.show_error(UsageError(error.format_message(), hint="`kubenode COMMAND --help` shows how to call it."))
+        # Without any words the help was printed, and the error is empty.
+        said = error.format_message() or "no command was given"
+        output.show_error(UsageError(said, hint="`kubenode COMMAND --help` shows how to call it."))
         sys.exit(int(ExitCode.USAGE))
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode import __version__
-from kubenode.cli.fleet import commit_signed
-from kubenode.cli.options import FleetFolder, Output, repository
-from kubenode.cli.output import Format, print_json, say, show_error
-from kubenode.errors import Untrusted, UsageError
+from kubenode.cli.clone import commit_signed, git, repository, signing_key, uncommitted, write_file
+from kubenode.cli.options import FleetFolder, Output
+from kubenode.cli.output import Format, print_json, say, show_refusal
+from kubenode.errors import TryLater, Untrusted, UsageError
 
 if TYPE_CHECKING:
+    from kubenode.model.version import Version
     from kubenode.trust.bundle import VerifiedRelease
+    from kubenode.trust.manifest import Manifest
     from kubenode.trust.policy import TrustPolicy
 
 SCHEMAS = ("kubenode.dev/v1alpha1",)
@@ -44,7 +46,6 @@ def build(
     from kubenode.fleet.load import load_fleet
     from kubenode.host.clock import SystemClock
     from kubenode.host.package import agent_source
-    from kubenode.host.process import run
     from kubenode.host.tree import read_folder
     from kubenode.image import sigstore_local
     from kubenode.image.build import BuildRequest
@@ -58,10 +59,10 @@ def build(
         wanted = Version(version)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    changed = run(["git", "-C", fleet, "status", "--porcelain"], timeout=60).text.strip()
+    changed = uncommitted(fleet)
     if changed:
         raise UsageError(
-            f"{fleet} has changes that are not committed: {changed.splitlines()[0].strip()}",
+            f"{fleet} has changes that are not committed: {changed}",
             hint="Commit them first: a release names the commit that it was built from.",
         )
     files = read_folder(fleet).files
@@ -73,7 +74,7 @@ def build(
     identity = identity or _builder(_policy(files), sigstore_local.load(sigstore).issuer)
     clock = SystemClock()
     started = clock.now()
-    commit, when = run(["git", "-C", fleet, "log", "-1", "--format=%H %ct"], timeout=30).text.split()
+    commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
     folder = build_image(
         BuildRequest(
             recipe=recipe,
@@ -126,30 +127,50 @@ def publish(
 
     Example: kubenode publish out/2026.11.2 --store /srv/images -C homelab --commit
     """
-    from kubenode.fleet.promote import release_document
     from kubenode.image.publish import publish as put
     from kubenode.trust.manifest import MANIFEST_NAME, parse
 
     if not (release / MANIFEST_NAME).is_file():
         raise UsageError(f"{release} is not a release: it has no {MANIFEST_NAME}", hint="Build one: kubenode build")
-    manifest = parse((release / MANIFEST_NAME).read_bytes())
-    put(release, store)
-    digest = _sha256(release / MANIFEST_NAME)
-    path = fleet / "releases" / f"{manifest.version}.yaml"
-    path.parent.mkdir(exist_ok=True)
-    document = release_document(
-        str(manifest.version),
-        digest,
-        manifest.root_hash,
-        manifest.kubernetes,
-        str(manifest.floor) if manifest.floor else None,
-    )
-    if not path.exists() or path.read_bytes() != document:
-        path.write_bytes(document)
-    done = "not committed"
+    # The fleet repo is looked at first: a store keeps a version for ever.
+    if not (fleet / "fleet.yaml").is_file():
+        raise UsageError(f"{fleet} is not a fleet repo: it has no fleet.yaml", hint="Name it with -C.")
     if commit:
-        done = f"commit {commit_signed(fleet, f'Release {manifest.version}', [path])[:12]}"
-    say(f"Published {manifest.version} to {store} (manifest sha256:{digest[:12]}..., {path}, {done}).")
+        repository(fleet)
+        signing_key(fleet)
+    manifest = parse((release / MANIFEST_NAME).read_bytes())
+    digest = _sha256(release / MANIFEST_NAME)
+    path = f"releases/{manifest.version}.yaml"
+    document = _new_document(fleet / path, manifest, digest)
+    created = put(release, store).created
+    if document is not None:
+        write_file(fleet / path, document)
+    done = "not committed"
+    if commit and uncommitted(fleet, (path,)):
+        done = f"commit {commit_signed(fleet, f'Release {manifest.version}', path)[:12]}, not pushed yet"
+    elif commit:
+        done = "committed already"
+    what = f"Published {manifest.version} to {store}" if created else f"{manifest.version} was in {store} already"
+    say(f"{what}, manifest sha256:{digest[:12]}...; {fleet / path}: {done}.")
+
+
+def _new_document(path: Path, manifest: "Manifest", digest: str) -> bytes | None:
+    """Return the release's document, None when it is there already. Raises UsageError when it names other bytes."""
+    from kubenode.fleet import decode
+    from kubenode.fleet.promote import release_document
+    from kubenode.trust.strictyaml import load
+
+    version = str(manifest.version)
+    if not path.exists():
+        floor = str(manifest.floor) if manifest.floor else None
+        return release_document(version, digest, manifest.root_hash, manifest.kubernetes, floor)
+    known = decode.release(load(path.read_bytes(), str(path)), version)
+    if (known.manifest, known.root_hash) != (digest, manifest.root_hash):
+        raise UsageError(
+            f"{path} names another manifest (sha256:{known.manifest[:12]}..., this one is sha256:{digest[:12]}...)",
+            hint="A release never changes, nodes may run it already: build again with a new version.",
+        )
+    return None
 
 
 def verify(
@@ -164,66 +185,114 @@ def verify(
     """
     from kubenode.trust.reasons import Reason
 
+    say(
+        f"Note: digest, builders and trusted root are read from the files in {fleet}, which nothing authenticates here."
+    )
     try:
         verified = _verify(release, channel, fleet)
     except Untrusted as refusal:
-        if output is Format.JSON:
-            verdict = {"verdict": "refused", "reason": refusal.reason, "subject": refusal.subject}
-            print_json("ReleaseVerdict", {**verdict, "message": refusal.message, "hint": refusal.hint})
-        show_error(refusal)
-        say(f"Refused ({refusal.reason}).")
-        raise typer.Exit(int(refusal.exit_code)) from refusal
+        subject = refusal.subject or release
+        raise show_refusal("ReleaseVerdict", refusal, output, subject=subject, documents=_DOCUMENTS) from refusal
     manifest = verified.manifest
     message = (
-        f"{manifest.version} is what {channel} accepts: built by {verified.builder}, "
-        f"all {len(manifest.artifacts)} artifacts match."
+        f"{manifest.version} is what {channel} accepts: built by {verified.builder.identity} "
+        f"(issuer {verified.builder.issuer}), all {len(manifest.artifacts)} artifacts match."
     )
     if output is Format.JSON:
         result = {"verdict": "trusted", "reason": Reason.TRUSTED.value, "subject": verified.manifest_sha256}
-        print_json("ReleaseVerdict", {**result, "message": message, "hint": ""})
+        print_json("ReleaseVerdict", {**result, "documents": _DOCUMENTS, "message": message, "hint": ""})
     say(message)
 
 
+_DOCUMENTS = "working tree, not authenticated"
+
+
 def _verify(release: str, channel: str, fleet: Path) -> "VerifiedRelease":
+    """Do what a node does with a release (see `agent.execute`), with the documents of a folder."""
+    from kubenode.fleet.layout import TRUSTED_ROOT_PATH
     from kubenode.fleet.load import load_fleet
     from kubenode.host.stores import HttpStores
     from kubenode.host.tree import read_folder
-    from kubenode.model.version import Version
     from kubenode.trust.bundle import ArtifactVerifier, verify_release
+    from kubenode.trust.reasons import Reason
 
-    base, _, last = (release if "://" in release else Path(release).resolve().as_uri()).rstrip("/").rpartition("/")
-    try:
-        version = Version(last)
-    except ValueError as error:
-        raise UsageError(
-            f"{release} does not end in a release version", hint="A release is kept in a folder named by its version."
-        ) from error
+    store_url, version, folder = _locate(release)
     files = read_folder(fleet).files
     documents = load_fleet(files)
+    if channel not in documents.channels:
+        known = ", ".join(sorted(documents.channels)) or "none"
+        raise UsageError(f"there is no channel {channel} in {fleet}", hint=f"Known channels: {known}.")
     if version not in documents.releases:
         raise UsageError(
             f"{fleet} has no releases/{version}.yaml, so nothing says what {version} must be",
             hint="Publish the release into the fleet repo first, or correct -C.",
         )
-    root_path = "trust/sigstore/trusted_root.json"
-    if root_path not in files:
-        raise UsageError(f"{fleet} has no {root_path}", hint="Copy the trusted root of your Sigstore instance there.")
-    with HttpStores((base,)) as store:
-        manifest, bundle = store.manifest(version)
+    if TRUSTED_ROOT_PATH not in files:
+        raise UsageError(
+            f"{fleet} has no {TRUSTED_ROOT_PATH}", hint="Copy the trusted root of your Sigstore instance there."
+        )
+    wanted = documents.releases[version]
+    with HttpStores((store_url,)) as store:
+        try:
+            manifest, bundle = store.manifest(version)
+        except TryLater as error:
+            raise TryLater(error.message, hint=f"Is {release} the right place?") from error
         verified = verify_release(
             manifest,
             bundle,
-            expected_manifest_sha256=documents.releases[version].manifest,
-            trusted_root_json=files[root_path],
+            expected_manifest_sha256=wanted.manifest,
+            trusted_root_json=files[TRUSTED_ROOT_PATH],
             builders=_policy(files).builders_of(channel),
             version=version,
         )
+        if verified.manifest.root_hash != wanted.root_hash:
+            raise Untrusted(
+                Reason.RELEASE_MISMATCH,
+                f"the manifest's root hash is {verified.manifest.root_hash[:16]}..., releases/{version}.yaml says "
+                f"{wanted.root_hash[:16]}...",
+                subject=str(version),
+            )
         for artifact in verified.manifest.artifacts:
+            if folder is not None and not (folder / artifact.name).is_file():
+                raise Untrusted(
+                    Reason.ARTIFACT_SIZE, f"{release} lacks {artifact.name}, which was signed", subject=artifact.name
+                )
             check = ArtifactVerifier(artifact)
             for chunk in store.artifact(version, artifact.name, 0):
                 check.update(chunk)
             check.finish()
     return verified
+
+
+def _locate(release: str) -> "tuple[str, Version, Path | None]":
+    """Return the store's URL, the version in it, and the release's folder when it is on this machine."""
+    from urllib.parse import unquote, urlsplit
+
+    from kubenode.model.version import Version
+    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME
+    from kubenode.trust.reasons import Reason
+
+    scheme = urlsplit(release).scheme if "://" in release else "file"
+    if scheme not in ("file", "http", "https"):
+        raise UsageError(f"{release} is not a folder and not an http://, https:// or file:// URL")
+    folder = None
+    if scheme == "file":
+        folder = Path(unquote(urlsplit(release).path) if "://" in release else release).resolve()
+        if not (folder / MANIFEST_NAME).is_file():
+            raise UsageError(
+                f"{release} is not a release: it has no {MANIFEST_NAME}", hint="Name the folder of one version."
+            )
+        if not (folder / BUNDLE_NAME).is_file():
+            raise Untrusted(
+                Reason.BUNDLE_INVALID, f"{release} has no {BUNDLE_NAME}: nobody signed it", subject=folder.name
+            )
+    store_url, _, last = (folder.as_uri() if folder else release.rstrip("/")).rpartition("/")
+    try:
+        return store_url, Version(last), folder
+    except ValueError as error:
+        raise UsageError(
+            f"{release} does not end in a release version", hint="A release is kept in a folder named by its version."
+        ) from error
 
 
 def _policy(files: dict[str, bytes]) -> "TrustPolicy":

@@ -1,14 +1,29 @@
 """Commands for the fleet repo: new, validate, promote."""
 
+import shutil
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from kubenode.cli.clone import (
+    commit_of,
+    commit_signed,
+    committed,
+    remember_signer,
+    repository,
+    signing_key,
+    uncommitted,
+    write_file,
+)
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say
-from kubenode.errors import ExitCode, UsageError
+from kubenode.errors import ExitCode, FleetInvalid, KubenodeError, UsageError
+
+if TYPE_CHECKING:
+    from kubenode.fleet.problems import Problem
 
 DEFAULT_ISSUER = "https://sigstore.kubenode.internal"
 """The issuer that certificates of a new local Sigstore instance name; a name for policies, nothing listens there."""
@@ -23,14 +38,14 @@ def register(app: typer.Typer) -> None:
 
 def new(
     directory: Annotated[Path, typer.Argument(help="Folder to create.")],
+    store: Annotated[list[str], typer.Option(help="URL where nodes download images; can be repeated.")],
     name: Annotated[str | None, typer.Option(help="Name of the fleet; the folder's name if not given.")] = None,
-    signing_key: Annotated[
-        Path | None, typer.Option(help="SSH private key that signs commits; made when it does not exist.")
+    key: Annotated[
+        Path | None, typer.Option("--signing-key", help="SSH private key that signs commits; made when missing.")
     ] = None,
     sigstore: Annotated[
-        Path | None, typer.Option(help="Folder of the local Sigstore instance; made when it does not exist.")
+        Path | None, typer.Option(help="Folder of the local Sigstore instance; made when missing.")
     ] = None,
-    store: Annotated[list[str] | None, typer.Option(help="URL of an image store; can be repeated.")] = None,
 ) -> None:
     """Make a fleet repo: documents, an operator's key, a local Sigstore instance and the first signed commit.
 
@@ -38,56 +53,71 @@ def new(
     """
     from kubenode.fleet.new import render_new
     from kubenode.host.clock import SystemClock
-    from kubenode.host.git_commit import commit_all, init_repository
     from kubenode.host.keys import ssh_key
     from kubenode.host.package import example_fleet
     from kubenode.image import sigstore_local
     from kubenode.trust.policy import Builder
 
-    name = name or directory.resolve().name
-    if directory.exists() and any(directory.iterdir()):
-        raise UsageError(f"{directory} is not empty", hint="Choose a folder that does not exist yet.")
-    beside = directory.resolve().parent
-    signing_key = signing_key or beside / f"{name}.key"
-    sigstore = sigstore or beside / f"{name}.sigstore"
-    public_key, made = ssh_key(signing_key, comment=f"operator@{name}")
-    say(f"{'Made' if made else 'Using'} the signing key {signing_key}")
-    if not (sigstore / "trusted_root.json").exists():
+    target = directory.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{directory} exists and is not an empty folder", hint="Choose a folder that is not there.")
+    name = name or target.name
+    key = key or target.parent / f"{name}.key"
+    sigstore = sigstore or target.parent / f"{name}.sigstore"
+    fleet_id = str(uuid.uuid4())
+
+    def render(public_key: str, issuer: str, root: bytes | None) -> Mapping[str, bytes]:
+        return render_new(
+            example_fleet(),
+            name=name,
+            fleet_id=fleet_id,
+            person="operator",
+            ssh_key=public_key,
+            stores=tuple(store),
+            builder=Builder(issuer, f"builder@{name}.internal"),
+            trusted_root=root,
+        )
+
+    try:
+        # First with stand-ins: a name or a URL that cannot be used must not leave keys behind.
+        render(_ANY_KEY, DEFAULT_ISSUER, None)
+    except UsageError as error:
+        advice = "Name the fleet with --name, its image store with --store."
+        raise UsageError(error.message, hint=f"{error.hint} {advice}".strip()) from error
+    public_key, made = ssh_key(key, comment=f"operator@{name}")
+    say(f"{'Made' if made else 'Using'} the signing key {key}")
+    made = not (sigstore / "trusted_root.json").exists()
+    if made:
         sigstore_local.create(sigstore, issuer=DEFAULT_ISSUER, now=SystemClock().now())
-        say(f"Made the local Sigstore instance {sigstore}")
-    files = render_new(
-        example_fleet(),
-        name=name,
-        fleet_id=str(uuid.uuid4()),
-        person="operator",
-        ssh_key=public_key,
-        stores=tuple(store or ()),
-        builder=Builder(sigstore_local.load(sigstore).issuer, f"builder@{name}.internal"),
-        trusted_root=(sigstore / "trusted_root.json").read_bytes(),
-    )
-    init_repository(directory)
-    for path, content in files.items():
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
-    commit = commit_all(directory, f"Start the fleet {name}", signing_key, "operator", f"operator@{name}.internal")
-    remember_signer(directory, signing_key, name)
+    say(f"{'Made' if made else 'Using'} the local Sigstore instance {sigstore}")
+    root = (sigstore / "trusted_root.json").read_bytes()
+    files = render(public_key, sigstore_local.load(sigstore).issuer, root)
+    commit = _write_repository(target, files, name, key)
     say(f"Fleet {name} is ready in {directory}; its anchor is {commit}.")
 
 
-def remember_signer(directory: Path, signing_key: Path, name: str) -> None:
-    """Set up the clone so that plain `git commit` signs with the operator's key too."""
-    from kubenode.host.process import run
+_ANY_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA7T8V0Cz7mYWUNhfxPRWh2Yj7hPBtKhFbg1iC4jTZ0C any"
 
-    settings = {
-        "user.name": "operator",
-        "user.email": f"operator@{name}.internal",
-        "gpg.format": "ssh",
-        "user.signingKey": str(signing_key.absolute()),
-        "commit.gpgSign": "true",
-    }
-    for key, value in settings.items():
-        run(["git", "-C", directory, "config", key, value], timeout=30)
+
+def _write_repository(target: Path, files: Mapping[str, bytes], name: str, key: Path) -> str:
+    """Make the repository with its first commit beside `target`, then put it there whole; return the commit."""
+    from kubenode.host.git_commit import commit_all, init_repository
+
+    staging = target.with_name(f".{target.name}.new")
+    shutil.rmtree(staging, ignore_errors=True)  # What a kill may have left.
+    try:
+        init_repository(staging)
+        for path, content in files.items():
+            (staging / path).parent.mkdir(parents=True, exist_ok=True)
+            (staging / path).write_bytes(content)
+        email = f"operator@{name}.internal"
+        commit = commit_all(staging, f"Start the fleet {name}", key, "operator", email)
+        remember_signer(staging, key, email)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return commit
 
 
 def validate(
@@ -146,39 +176,50 @@ def promote(
 
     Example: kubenode promote 2026.11.2 stable -C homelab
     """
+    from kubenode.fleet.layout import Kind, names_of, path_of
     from kubenode.fleet.promote import promote as edit
 
-    path = fleet / "channels" / f"{channel}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(it.stem for it in path.parent.glob("*.yaml"))) or "none"
-        raise UsageError(f"there is no channel {channel} in {fleet}", hint=f"Known channels: {known}.")
-    if not (fleet / "releases" / f"{version}.yaml").is_file():
+    repository(fleet)
+    path, document = path_of(Kind.CHANNEL, channel), path_of(Kind.RELEASE, version)
+    # What is judged is what nodes will get: the newest commit and this change, whatever else lies in the clone.
+    files = committed(fleet, commit_of(fleet, "HEAD"))
+    channels = names_of(Kind.CHANNEL, files)
+    if channel not in channels:
         raise UsageError(
-            f"{fleet} has no releases/{version}.yaml", hint=f"Publish it first: kubenode publish out/{version} ..."
+            f"there is no channel {channel} in {fleet}", hint=f"Known channels: {', '.join(channels) or 'none'}."
         )
-    path.write_bytes(edit(path.read_bytes(), version))
-    commit = commit_signed(fleet, message or f"Promote {version} to {channel}", [path])
+    changed = uncommitted(fleet, (path, f":(literal){document}"))
+    if changed:
+        raise UsageError(
+            f"{fleet / changed} has changes that are not committed",
+            hint="Commit it first: a promotion changes one line, and nodes need the release's document with it.",
+        )
+    if version not in names_of(Kind.RELEASE, files):
+        raise UsageError(f"{fleet} has no {document}", hint=f"Publish it first: kubenode publish out/{version} ...")
+    signing_key(fleet)
+    new = edit(files[path], version)
+    _refuse_new_mistakes(files, {**files, path: new})
+    write_file(fleet / path, new)
+    try:
+        commit = commit_signed(fleet, message or f"Promote {version} to {channel}", path)
+    except KubenodeError:
+        write_file(fleet / path, files[path])
+        raise
     say(f"{version} is now the newest release of {channel} (commit {commit[:12]}, not pushed yet).")
 
 
-def commit_signed(fleet: Path, message: str, paths: list[Path]) -> str:
-    """Commit these files in the clone, signed with the clone's own key, and return the commit id.
+def _refuse_new_mistakes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
+    """Raise FleetInvalid for the first mistake that a change brings; those that are there already do not matter."""
+    from kubenode.fleet.problems import Severity
+    from kubenode.fleet.validate import validate as find_problems
 
-    Raises UsageError when the clone has no SSH signing key set up.
-    """
-    from kubenode.host.process import run
+    def key(it: "Problem") -> tuple[str, str, str]:
+        return it.path, it.rule, it.message
 
-    key = run(["git", "-C", fleet, "config", "user.signingKey"], timeout=30, check=False).text.strip()
-    if not key:
-        raise UsageError(
-            f"{fleet} has no signing key set up",
-            hint="git config gpg.format ssh && git config user.signingKey ~/.ssh/id_ed25519",
-        )
-    relative = [path.resolve().relative_to(fleet.resolve()).as_posix() for path in paths]
-    run(["git", "-C", fleet, "add", "--", *relative], timeout=60)
-    signing = ["-c", "gpg.format=ssh", "commit", "--quiet", "--gpg-sign", "--message", message, "--only", "--"]
-    run(["git", "-C", fleet, *signing, *relative], timeout=60)
-    return run(["git", "-C", fleet, "rev-parse", "HEAD"], timeout=30).text.strip()
+    known = {key(it) for it in find_problems(before)}
+    for it in find_problems(after):
+        if it.severity is Severity.ERROR and key(it) not in known:
+            raise FleetInvalid(it.message, location=it.location, hint=it.hint)
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,18 +1,20 @@
 """How the command speaks: results on stdout, everything else on stderr, one closing sentence."""
 
+import io
 import json
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from kubenode.errors import KubenodeError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from kubenode.errors import KubenodeError, Untrusted
 
 API_VERSION = "cli.kubenode.dev/v1alpha1"
+WIDTH_OF_FILES = 100
+"""Columns of a table when stdout is not a terminal."""
 
 
 class Format(StrEnum):
@@ -20,6 +22,13 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+def prepare_streams() -> None:
+    """Let no file name and no encoding of the terminal end a command: what cannot be shown is shown escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_json(kind: str, result: Mapping[str, Any]) -> None:
@@ -34,14 +43,24 @@ def say(sentence: str) -> None:
 
 def show_error(error: KubenodeError) -> None:
     """Print what went wrong, where, and what to do next, on stderr."""
-    head = typer.style("Error:", fg=typer.colors.RED, bold=True)
-    typer.echo(f"{head} {error}", err=True)
+    typer.echo(f"{_styled('Error:', typer.colors.RED)} {error}", err=True)
     if error.hint:
-        typer.echo(f"{typer.style('Hint:', bold=True)} {error.hint}", err=True)
+        typer.echo(f"{_styled('Hint:')} {error.hint}", err=True)
+
+
+def show_refusal(kind: str, refusal: Untrusted, output: Format, **details: str) -> typer.Exit:
+    """Print the verdict about evidence that was refused; return what the command is to raise."""
+    if output is Format.JSON:
+        verdict = {"verdict": "refused", "reason": refusal.reason, **details}
+        print_json(kind, {**verdict, "message": refusal.message, "hint": refusal.hint})
+    show_error(refusal)
+    say(f"Refused ({refusal.reason}).")
+    return typer.Exit(int(refusal.exit_code))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout that stays within the terminal; plain text when stdout is not a terminal."""
+    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -49,12 +68,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console().print(table)
-
-
-def console() -> "Console":
-    """Return a console on stdout: 100 columns wide when stdout is not a terminal, no markup, no highlighting."""
-    from rich.console import Console
-
     probe = Console()
-    return Console(width=None if probe.is_terminal else 100, markup=False, highlight=False)
+    width = None if probe.is_terminal else WIDTH_OF_FILES
+    Console(width=width, markup=False, highlight=False).print(table)
+
+
+def _styled(text: str, colour: str | None = None) -> str:
+    """Return text for a terminal; see https://no-color.org for NO_COLOR. What goes to a file is stripped by echo."""
+    return text if os.environ.get("NO_COLOR") else typer.style(text, fg=colour, bold=True)

@@ -1,17 +1,20 @@
 """The plan command: what nodes will do, by the same code that runs on them."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.options import FleetFolder, Output, commit_of, repository
+from kubenode.cli.clone import commit_of, committed, repository, uncommitted
+from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, print_table, say
 from kubenode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from kubenode.model.decision import Decision
+    from kubenode.plan.observations import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def plan(
     observed: Annotated[
-        Path, typer.Option(help="Recorded observation: a node's status.json, or a JSON list of them.", exists=True)
+        Path, typer.Option(help="Recorded observation: a node's status.json, or a JSON list of them; - for stdin.")
     ],
     fleet: FleetFolder = Path(),
     revision: Annotated[str, typer.Option(help="Commit of the fleet repo to plan for.")] = "HEAD",
@@ -37,33 +40,21 @@ def plan(
     from kubenode.fleet.desired import desired_state
     from kubenode.fleet.load import load_fleet
     from kubenode.host.clock import SystemClock
-    from kubenode.host.git import FleetRepository
-    from kubenode.host.process import run
     from kubenode.model.decision import Converged, Stuck
     from kubenode.model.plain import tagged
     from kubenode.plan.decide import decide
-    from kubenode.plan.observations import reports
-    from kubenode.trust.chain import authenticate
-    from kubenode.trust.tree import trusted_tree
 
-    folder = repository(fleet)
-    try:
-        known = reports(json.loads(observed.read_bytes()))
-    except ValueError as error:
-        raise UsageError(f"{observed} is not JSON: {error}", hint="Copy a node's status.json.") from error
+    repository(fleet)
+    known = _reports(observed)
     commit = commit_of(fleet, revision)
-    with FleetRepository(folder) as source:
-        # A laptop plans for its own clone: the commit is its own anchor. Nodes authenticate it before they follow.
-        own = authenticate(source.anchor(commit), ())
-        documents = load_fleet(trusted_tree(own, source.read_tree(commit)).files)
-    if run(["git", "-C", fleet, "status", "--porcelain"], timeout=60, check=False).text.strip():
+    documents = load_fleet(committed(fleet, commit))
+    if (fleet / ".git").exists() and uncommitted(fleet):
         say("Note: changes that are not committed are not part of this plan.")
     now = SystemClock().now()
-    decisions: dict[str, Decision] = {}
-    for report in known:
-        decisions[report.node] = decide(
-            desired_state(documents, commit, report.node), report.observed, report.journal, now
-        )
+    decisions: dict[str, Decision] = {
+        report.node: decide(desired_state(documents, commit, report.node), report.observed, report.journal, now)
+        for report in known
+    }
     if output is Format.JSON:
         nodes = [{"node": name, "decision": tagged(decision)} for name, decision in decisions.items()]
         print_json("Plan", {"commit": commit, "nodes": nodes})
@@ -72,11 +63,33 @@ def plan(
     stuck = sum(isinstance(it, Stuck) for it in decisions.values())
     settled = sum(isinstance(it, Converged) for it in decisions.values())
     changes = len(decisions) - settled - stuck
-    say(f"Commit {commit[:12]}: {changes} of {len(decisions)} nodes have work, {settled} are done, {stuck} stuck.")
+    say(f"At commit {commit[:12]}, of {len(decisions)} nodes {changes} have work, {settled} are done, {stuck} stuck.")
     if stuck:
         raise typer.Exit(int(ExitCode.STUCK))
     if changes and detailed_exitcode:
         raise typer.Exit(int(ExitCode.CHANGES))
+
+
+def _reports(observed: Path) -> "tuple[Report, ...]":
+    """Read the observations. Raises UsageError when they are none, or two are of one node."""
+    from kubenode.plan.observations import reports
+
+    name = "stdin" if str(observed) == "-" else str(observed)
+    hint = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
+    try:
+        data = sys.stdin.buffer.read() if name == "stdin" else observed.read_bytes()
+        known = reports(json.loads(data))
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{name} is not JSON: {error}", hint=hint) from error
+    names = [report.node for report in known]
+    twice = next((node for node in names if names.count(node) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{name} has two observations of node {twice!r}", hint="Keep the newer one.")
+    if not known:
+        raise UsageError(f"{name} has no observation", hint=hint)
+    return known
 
 
 def _row(name: str, decision: "Decision") -> tuple[str, str, str]:

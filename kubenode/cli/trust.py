@@ -1,14 +1,16 @@
 """Commands about trust: verify (who changed the fleet repo) and local-sigstore (who builds, without internet)."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kubenode.cli.clone import commit_of, git, repository
 from kubenode.cli.fleet import DEFAULT_ISSUER
-from kubenode.cli.options import FleetFolder, Output, commit_of, repository
-from kubenode.cli.output import Format, print_json, say, show_error
-from kubenode.errors import Untrusted
+from kubenode.cli.options import FleetFolder, Output
+from kubenode.cli.output import Format, print_json, say, show_refusal
+from kubenode.errors import Untrusted, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -35,24 +37,42 @@ def verify(
     from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
+    anchor = _full_id(fleet, anchor)
     head = commit_of(fleet, revision)
     try:
-        with FleetRepository(folder) as source:
+        with FleetRepository(folder, borrowed=True) as source:
             trusted = authenticate(source.anchor(anchor), source.first_parent_chain(anchor, head), head=head)
             trusted_tree(trusted, source.read_tree(trusted.oid))
     except Untrusted as refusal:
-        if output is Format.JSON:
-            verdict = {"verdict": "refused", "reason": refusal.reason, "commit": refusal.subject or head}
-            print_json("TrustVerdict", {**verdict, "message": refusal.message, "hint": refusal.hint})
-        show_error(refusal)
-        say(f"Refused ({refusal.reason}).")
-        raise typer.Exit(int(refusal.exit_code)) from refusal
-    commits = "1 commit" if trusted.verified == 1 else f"{trusted.verified} commits"
-    message = f"{commits} after the anchor authenticated; {head[:12]} is trusted."
+        if refusal.reason == Reason.ANCHOR_MISSING and (folder / "shallow").exists():
+            refusal.hint = f"This clone is shallow, as CI systems make them: git -C {fleet} fetch --unshallow"
+        raise show_refusal("TrustVerdict", refusal, output, commit=refusal.subject or head) from refusal
+    message = f"{head[:12]} is trusted: {_commits(trusted.verified)} authenticated."
     if output is Format.JSON:
         result = {"verdict": "trusted", "reason": Reason.TRUSTED.value, "commit": trusted.oid, "message": message}
         print_json("TrustVerdict", {**result, "hint": ""})
     say(message)
+
+
+def _full_id(fleet: Path, anchor: str) -> str:
+    """Return the anchor as 40 lower-case hex digits. Raises UsageError for anything shorter, or a name.
+
+    A name or an abbreviation could be made to mean another commit by whoever can write to the clone.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", anchor.lower()):
+        return anchor.lower()
+    hint = "Write all 40 hex digits of a commit that you trust; a node has its own in /var/lib/kubenode/trust.json."
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{anchor}^{{commit}}")
+    found = git(fleet, *words, check=False).text.strip() if anchor else ""
+    if found:
+        hint = f"If you trust what {anchor!r} means in this clone now: --anchor {found}"
+    raise UsageError(f"{anchor!r} is not a full commit id, which an anchor must be", hint=hint)
+
+
+def _commits(number: int) -> str:
+    if number == 0:
+        return "it is the anchor itself, and no later commit had to be"
+    return "1 commit after the anchor was" if number == 1 else f"{number} commits after the anchor were"
 
 
 def local_sigstore(

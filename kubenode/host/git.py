@@ -36,10 +36,14 @@ DAMAGED = "kubenode-damaged"
 
 
 class FleetRepository:
-    """A bare copy of the fleet repo at `path`; make one object per thread. Also a context manager."""
+    """A bare copy of the fleet repo at `path`; make one object per thread. Also a context manager.
 
-    def __init__(self, path: Path, *, ssh_options: Sequence[str] = ()) -> None:
+    `borrowed`: it is a person's own clone, which is only read: never marked as damaged, never replaced.
+    """
+
+    def __init__(self, path: Path, *, ssh_options: Sequence[str] = (), borrowed: bool = False) -> None:
         self.path = path.absolute()
+        self._borrowed = borrowed
         self._ssh_options = tuple(ssh_options)
         self._batch: Git | None = None
 
@@ -265,6 +269,8 @@ class FleetRepository:
         return Untrusted(Reason.NOT_DESCENDANT, what, subject=head, hint=hint)
 
     def _damage(self, what: str) -> HostError:
+        if self._borrowed:
+            return HostError(f"the clone at {self.path} is damaged: {what}", hint="`git fsck` there says more.")
         with_marker = self.path / DAMAGED
         if self.path.is_dir():
             with_marker.touch()
@@ -275,7 +281,7 @@ class FleetRepository:
 
     def _check_complete(self) -> None:
         """Tell a damaged copy from a complete one that merely lacks a commit."""
-        if not self.path.exists():
+        if self._borrowed or not self.path.exists():
             return
         # A copy is put in place only after a complete fetch, so the head and all below it must be there.
         if not self._usable() or self._run("rev-list", "--objects", "--quiet", HEAD_REF, check=False).returncode:
@@ -292,7 +298,7 @@ class FleetRepository:
 
     def _usable(self) -> bool:
         present = all((self.path / name).exists() for name in ("HEAD", "config", "objects", "refs"))
-        return present and not (self.path / DAMAGED).exists()
+        return present and (self._borrowed or not (self.path / DAMAGED).exists())
 
     def _fetch_into(self, path: Path, url: str, branch: str, timeout: float) -> str:
         flags = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc", "--quiet")

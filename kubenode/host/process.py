@@ -70,7 +70,11 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise ProcessFailed(words, f"`{words[0]}` did not finish within {timeout:.0f} s") from error
     except OSError as error:
-        raise ProcessFailed(words, f"`{words[0]}` cannot be started: {error.strerror or error}") from error
+        missing = isinstance(error, FileNotFoundError) and (cwd is None or cwd.is_dir())
+        hint = (
+            f"Is {Path(words[0]).name} installed? On a laptop `kubenode doctor` names the package." if missing else ""
+        )
+        raise ProcessFailed(words, f"`{words[0]}` cannot be started: {error.strerror or error}", hint=hint) from error
     if check and completed.returncode != 0:
         said = (completed.stderr or completed.stdout).decode(errors="replace").strip().splitlines()
         tail = "\n".join(said[-15:])

@@ -24,7 +24,12 @@ def read_folder(root: Path) -> Folder:
         raise UsageError(f"{root} is not a folder", hint="Name the folder of a fleet repo, the one with fleet.yaml.")
     files: dict[str, bytes] = {}
     odd: list[str] = []
-    for folder, names, leaves in os.walk(root):
+
+    def unreadable(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    # Without `onerror` a folder that cannot be read would pass as empty.
+    for folder, names, leaves in os.walk(root, onerror=unreadable):
         here = Path(folder)
         names[:] = sorted(name for name in names if name != ".git")
         for name in (*sorted(leaves), *(name for name in names if (here / name).is_symlink())):

@@ -6,7 +6,6 @@ KUBENODE_VM_DIR names a folder to keep between runs while working on a story; wi
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +16,9 @@ from kubenode.lab.node import LabNode
 from kubenode.lab.story import BROKEN_AGENT, CHANNELS, FIRST, Story
 from kubenode.lab.workshop import Workshop
 
-STARTED = time.monotonic()
-
 
 def say(line: str) -> None:
-    print(f"[{time.monotonic() - STARTED:4.0f} s] {line}", file=sys.stderr, flush=True)
+    print(line, file=sys.stderr, flush=True)
 
 
 @pytest.fixture(scope="session")

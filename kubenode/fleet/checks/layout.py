@@ -11,6 +11,7 @@ from kubenode.trust.strictyaml import MAX_BYTES
 
 _YAML_LIKE = re.compile(r"\.ya?ml$", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----|AGE-SECRET-KEY-1[A-Z0-9]{20}")
+_SEAL = "Seal it with `age` for the nodes that need it."
 _SEALED = (b"age-encryption.org/v1\n", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _BESIDE_SECRETS = ("README.md", ".gitkeep", ".gitignore")
 
@@ -38,15 +39,19 @@ def check_secrets(reading: Reading) -> Iterator[Problem]:
         found = _PRIVATE_KEY.search(data)
         if found:
             line = data.count(b"\n", 0, found.start()) + 1
-            hint = "Everybody who can read the repo has it: replace the key, and seal the new one with `kubenode seal`."
+            hint = "Everybody who can read the repo has it: replace the key, and seal the new one (secrets/*.age)."
             yield problem(Location(path, line, 1), "private-key", "the file contains a private key", hint)
         elif path.startswith("secrets/") and path.rpartition("/")[2] not in _BESIDE_SECRETS:
             if not path.endswith(".age"):
                 message = "secrets/ is for sealed files (*.age); this one is plain text in git"
-                yield problem(where, "secret-in-plain-text", message, "Seal it with `kubenode seal` and remove it.")
+                yield problem(
+                    where,
+                    "secret-in-plain-text",
+                    message,
+                    "Seal it with `age` for the nodes that need it, and remove it.",
+                )
             elif not data.startswith(_SEALED):
-                hint = "Seal it with `kubenode seal`."
-                yield problem(where, "secret-in-plain-text", "the file ends in .age but is not an age file", hint)
+                yield problem(where, "secret-in-plain-text", "the file ends in .age but is not an age file", _SEAL)
 
 
 def check_sizes(reading: Reading) -> Iterator[Problem]:

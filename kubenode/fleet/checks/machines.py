@@ -49,7 +49,7 @@ def check_identities(reading: Reading) -> Iterator[Problem]:
             other = owners.setdefault((what, value), name) if value else name
             if other != name:
                 message = f"the {what} is the one of node {other!r}"
-                hint = "Every node has its own; `kubenode seed` makes new keys."
+                hint = "Every node has its own: make new keys for one of them."
                 yield problem(reading.at(path, *at), "shared-identity", message, hint)
 
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-SOURCES = Path("/work/src")
+SOURCES = Path(os.environ["SRCDIR"])
 sys.path.insert(0, str(SOURCES))
 import initrd  # type: ignore[import-not-found]  # noqa: E402
 

@@ -1,0 +1,140 @@
+"""The operator's clone of the fleet repo: finding it, asking git about it, and committing to it, signed."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kubenode.errors import HostError, KubenodeError, Untrusted, UsageError
+from kubenode.host.process import Completed, run
+
+_REDIRECTIONS = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
+)
+"""Set by git when it runs a hook; they would win over -C, and a pre-push hook may well call kubenode."""
+
+
+def git(fleet: Path, *words: str, timeout: float = 60, check: bool = True) -> Completed:
+    """Run git in the clone with the operator's own configuration. Raises HostError."""
+    environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
+    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=environment)
+
+
+def repository(fleet: Path) -> Path:
+    """Return the git folder of a working clone, a linked work tree or a bare clone. Raises UsageError for others."""
+    if (fleet / ".git").is_file():  # A linked work tree or a submodule: the objects are elsewhere.
+        found = git(fleet, "rev-parse", "--git-common-dir", check=False)
+        if found.returncode == 0:
+            return (fleet / found.text.strip()).resolve()
+    for candidate in (fleet / ".git", fleet):
+        if (candidate / "objects").is_dir() and (candidate / "HEAD").is_file():
+            return candidate
+    raise UsageError(
+        f"{fleet} is not a git repository", hint="Name the fleet repo with -C, or make one with `kubenode new DIR`."
+    )
+
+
+def commit_of(fleet: Path, revision: str) -> str:
+    """Return the id of the commit that a branch, tag or abbreviated id names. Raises UsageError when none is."""
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    found = git(fleet, *words, check=False)
+    if found.returncode != 0:
+        said = found.stderr.decode(errors="replace")
+        if "dubious ownership" in said:
+            raise UsageError(
+                f"{fleet} belongs to another user, and git refuses to read it",
+                hint=f"Run as its owner, or: git config --global --add safe.directory {fleet.resolve()}",
+            )
+        raise UsageError(
+            f"{fleet} has no commit {revision!r}" if revision else "the revision is empty",
+            hint="Name a branch, a tag or a commit id of this clone; `git fetch` brings new ones.",
+        )
+    return found.text.strip()
+
+
+def committed(fleet: Path, commit: str) -> Mapping[str, bytes]:
+    """Return the files of a commit of the operator's own clone, which needs no proof: it is its own anchor."""
+    from kubenode.host.git import FleetRepository
+    from kubenode.trust.chain import authenticate
+    from kubenode.trust.tree import trusted_tree
+
+    with FleetRepository(repository(fleet), borrowed=True) as source:
+        return trusted_tree(authenticate(source.anchor(commit), ()), source.read_tree(commit)).files
+
+
+def uncommitted(fleet: Path, paths: Sequence[str] = ()) -> str:
+    """Return the first path with changes that no commit has, an empty string when there is none.
+
+    With `paths` only these are looked at, and files that git ignores count too.
+    """
+    ignored = ("--ignored",) if paths else ()
+    # Not quoted (-z), and not grouped into folders: the path is for people.
+    words = ("status", "--porcelain", "-z", "--untracked-files=all", *ignored, "--", *paths)
+    first = git(fleet, *words).text.partition("\0")[0]
+    return first[3:]
+
+
+def signing_key(fleet: Path) -> str:
+    """Return the clone's signing key as git knows it. Raises UsageError when none is set up."""
+    key = git(fleet, "config", "user.signingKey", check=False).text.strip()
+    if not key:
+        raise UsageError(
+            f"{fleet} has no signing key set up",
+            hint=f"git -C {fleet} config user.signingKey ~/.ssh/id_ed25519   (a key that trust/policy.yaml lists)",
+        )
+    return key
+
+
+def commit_signed(fleet: Path, message: str, path: str) -> str:
+    """Commit one file of the clone, signed with the clone's own key, and return the commit id.
+
+    The new commit is authenticated as a node would; when it is refused it is taken back, the file stays changed.
+    Raises UsageError without a signing key, HostError when git fails, Untrusted when nodes would refuse the commit.
+    """
+    signing_key(fleet)
+    parent = commit_of(fleet, "HEAD")
+    commit = None
+    git(fleet, "add", "--", path)
+    words = ("-c", "gpg.format=ssh", "commit", "--quiet", "--gpg-sign", "--message", message, "--only", "--", path)
+    try:
+        git(fleet, *words, timeout=300)  # A security key waits for a touch, a passphrase for its owner.
+        commit = commit_of(fleet, "HEAD")
+        _authenticate(fleet, parent, commit)
+    except KubenodeError as error:
+        if commit is not None:
+            git(fleet, "reset", "--quiet", "--soft", parent)
+        git(fleet, "reset", "--quiet", "--", path)
+        if isinstance(error, Untrusted):
+            what = f"nodes would refuse this commit, so it was taken back: {error.message}"
+            raise Untrusted(error.reason, what, subject=error.subject, hint=error.hint) from error
+        raise
+    return commit
+
+
+def _authenticate(fleet: Path, parent: str, commit: str) -> None:
+    from kubenode.host.git import FleetRepository
+    from kubenode.trust.chain import authenticate
+
+    with FleetRepository(repository(fleet), borrowed=True) as source:
+        authenticate(source.anchor(parent), source.first_parent_chain(parent, commit), head=commit)
+
+
+def remember_signer(fleet: Path, key: Path, email: str) -> None:
+    """Set up the clone so that plain `git commit` signs with the operator's key too."""
+    settings = {
+        "user.name": "operator",
+        "user.email": email,
+        "gpg.format": "ssh",
+        "user.signingKey": str(key.absolute()),
+        "commit.gpgSign": "true",
+    }
+    for name, value in settings.items():
+        git(fleet, "config", name, value)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a document of the clone. Raises HostError saying which and why not."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise HostError(f"{path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,5 @@
+"""Fixtures for all unit tests."""
+
+from cliworld import prepared, world
+
+__all__ = ["prepared", "world"]
