@@ -41,13 +41,17 @@ def run(app: typer.Typer) -> None:
         output.show_error(error)
         sys.exit(int(error.exit_code))
     except BrokenPipeError:
-        # `kubenode ... | head`: nobody reads on. What is left in the buffer must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # `kubenode ... | head`: nobody reads on.
+        _give_up_stdout()
         sys.exit(int(ExitCode.FAILURE))
     except OSError as error:
         # Files that cannot be read or written: the same few reasons everywhere (rights, no space, a folder instead).
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         output.show_error(HostError(f"{where}{error.strerror or error}"))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_stdout()
         sys.exit(int(ExitCode.FAILURE))
     except (typer.Abort, KeyboardInterrupt):
         output.say("Stopped.")
@@ -58,6 +62,11 @@ def run(app: typer.Typer) -> None:
         output.show_error(UsageError(said, hint="`kubenode COMMAND --help` shows how to call it."))
         sys.exit(int(ExitCode.USAGE))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _give_up_stdout() -> None:
+    """Throw away what stdout could not take: Python would fail at exit over it, with a code of its own (120)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version(wanted: bool) -> None:
