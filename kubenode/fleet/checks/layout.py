@@ -44,12 +44,7 @@ def check_secrets(reading: Reading) -> Iterator[Problem]:
         elif path.startswith("secrets/") and path.rpartition("/")[2] not in _BESIDE_SECRETS:
             if not path.endswith(".age"):
                 message = "secrets/ is for sealed files (*.age); this one is plain text in git"
-                yield problem(
-                    where,
-                    "secret-in-plain-text",
-                    message,
-                    "Seal it with `age` for the nodes that need it, and remove it.",
-                )
+                yield problem(where, "secret-in-plain-text", message, f"{_SEAL} Then remove this one.")
             elif not data.startswith(_SEALED):
                 yield problem(where, "secret-in-plain-text", "the file ends in .age but is not an age file", _SEAL)
 
