@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ FIRMWARE_NAMES = (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.4m.fd", "O
 HOST_ADDRESS = "10.0.2.2"
 """The host as the guest sees it in QEMU's user network."""
 PROBE_PORT = "dev.kubenode.lab"
+RESTART_SECONDS = 45.0
+"""A restart reaches the firmware's first words within 15 s, also under emulation on a busy machine."""
 KVM_PROBE_SECONDS = 12.0
 TCG_CPU = "Nehalem"
 """Slower is `max`: it offers AVX2, and the kernel's AVX2 SHA-256 under dm-verity runs at half speed when emulated."""
@@ -78,6 +81,7 @@ class VirtualMachine:
         self.config = config
         self.accelerator = "unknown"
         self._process: Popen[bytes] | None = None
+        self._swap = threading.Lock()
 
     def start(self) -> None:
         """Power on. Raises HostError when QEMU or the firmware is missing or QEMU stops at once."""
@@ -98,9 +102,9 @@ class VirtualMachine:
         for stale in (config.probe_socket, self._monitor):
             stale.unlink(missing_ok=True)
         self.accelerator = accelerator()
-        self._process = spawn(
-            command_line(config, self.accelerator, code, own_variables, self._monitor), log=config.work / "qemu.log"
-        )
+        words = command_line(config, self.accelerator, code, own_variables, self._monitor)
+        self._process = spawn(words, log=config.work / "qemu.log")
+        threading.Thread(target=self._guard_restarts, args=(words,), daemon=True).start()
         with contextlib.suppress(TimeoutError):
             self._wait_gone(1.0)
             raise HostError(
@@ -109,7 +113,30 @@ class VirtualMachine:
 
     def is_running(self) -> bool:
         """Tell whether the machine has power."""
-        return self._process is not None and self._process.poll() is None
+        with self._swap:
+            return self._process is not None and self._process.poll() is None
+
+    def _guard_restarts(self, words: list[str]) -> None:
+        """Start QEMU anew when it hangs in a guest's restart, as QEMU 7.2 was seen to do under emulation.
+
+        By then the guest has flushed everything and given up control, so nothing of it is lost.
+        """
+        process = self._process
+        log = self.config.serial_log
+        while process is not None and process is self._process and process.poll() is None:
+            time.sleep(2)
+            if not log.exists() or time.time() - log.stat().st_mtime < RESTART_SECONDS:
+                continue
+            if not log.read_bytes()[-200:].rstrip().endswith(b"reboot: Restarting system"):
+                continue
+            with self._swap:
+                if process is not self._process or process.poll() is not None:
+                    return
+                process.kill()
+                process.wait(timeout=30)
+                for stale in (self.config.probe_socket, self._monitor):
+                    stale.unlink(missing_ok=True)
+                process = self._process = spawn(words, log=self.config.work / "qemu.log")
 
     def kill(self) -> None:
         """Cut the power."""
