@@ -185,6 +185,20 @@ def test_publish_never_rewrites_a_release(world: World) -> None:
     assert world.dirty == ""
 
 
+def test_publish_never_replaces_what_a_store_has(world: World) -> None:
+    build_release(world, "2026.11.3")
+    assert publish(world, "2026.11.3").code == 0
+    kept = (world.store / "2026.11.3" / MANIFEST_NAME).read_bytes()
+    (world.fleet / "releases" / "2026.11.3.yaml").unlink()
+    shutil.rmtree(world.out / "2026.11.3")
+    build_release(world, "2026.11.3")
+    done = publish(world, "2026.11.3", "--commit")
+    assert (done.code, done.out) == (1, "")
+    assert "Hint: " in done.err
+    assert (world.store / "2026.11.3" / MANIFEST_NAME).read_bytes() == kept
+    assert world.dirty == ""
+
+
 def test_publish_keeps_notes_in_the_document(world: World) -> None:
     path = world.fleet / "releases" / f"{OLD}.yaml"
     path.write_text(path.read_text() + "  notes: Linux 6.12\n")

@@ -51,6 +51,16 @@ def test_unsigned_commit(world: World) -> None:
     assert verdict["hint"]
 
 
+def test_strangers_commit(world: World) -> None:
+    stranger = world.top / "stranger"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger)], check=True)
+    signing = f"user.signingKey={stranger}"
+    world.git("-c", signing, "commit", "--quiet", "--gpg-sign", "--allow-empty", "--message", "x")
+    code, verdict = verify(world)
+    assert (code, verdict["verdict"], verdict["reason"]) == (3, "refused", "UnknownSigner")
+    assert verdict["commit"] == world.head
+
+
 def test_rewound(prepared: World) -> None:
     code, verdict = verify(prepared, "HEAD~1", anchor=prepared.head)
     assert (code, verdict["reason"]) == (3, "NotDescendant")

@@ -61,6 +61,19 @@ def test_documented_commands_exist(where: str, line: str) -> None:
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), f"{where}: `{line}` has no {option}"
 
 
+def test_messages_and_comments_name_existing_commands() -> None:
+    files = [path for top in ("kubenode", "schemas", "fleet-example") for path in (ROOT / top).rglob("*")]
+    named = {
+        (path.relative_to(ROOT).as_posix(), name)
+        for path in files
+        if path.suffix in (".py", ".json", ".yaml")
+        for name in re.findall(r"`kubenode ([a-z][a-z-]*)", path.read_text())
+    }
+    listed = set(re.findall(r"│ ([a-z]+) ", kubenode("--help").out.partition("Commands")[2]))
+    assert {name for _, name in named} >= {"new", "doctor"}
+    assert sorted((where, name) for where, name in named if name not in listed) == []
+
+
 def test_examples_in_the_help_are_complete() -> None:
     listed = re.findall(r"│ ([a-z]+) ", kubenode("--help").out.partition("Commands")[2])
     assert {"new", "validate", "plan", "trust"} <= set(listed)
