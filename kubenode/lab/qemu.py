@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import tempfile
 import threading
@@ -99,12 +98,10 @@ class VirtualMachine:
                  f"{config.disk_mib}M"],
                 timeout=60,
             )  # fmt: skip
-        for stale in (config.probe_socket, self._monitor):
-            stale.unlink(missing_ok=True)
         self.accelerator = accelerator()
         words = command_line(config, self.accelerator, code, own_variables, self._monitor)
-        self._process = spawn(words, log=config.work / "qemu.log")
-        threading.Thread(target=self._guard_restarts, args=(words,), daemon=True).start()
+        self._process = self._launch(words)
+        threading.Thread(target=self._guard_restarts, args=(self._process, words), daemon=True).start()
         with contextlib.suppress(TimeoutError):
             self._wait_gone(1.0)
             raise HostError(
@@ -116,33 +113,34 @@ class VirtualMachine:
         with self._swap:
             return self._process is not None and self._process.poll() is None
 
-    def _guard_restarts(self, words: list[str]) -> None:
+    def kill(self) -> None:
+        """Cut the power."""
+        with self._swap:
+            if self._process is not None and self._process.poll() is None:
+                self._process.kill()
+                self._process.wait(timeout=30)
+
+    def _launch(self, words: list[str]) -> "Popen[bytes]":
+        for stale in (self.config.probe_socket, self._monitor):
+            stale.unlink(missing_ok=True)
+        return spawn(words, log=self.config.work / "qemu.log")
+
+    def _guard_restarts(self, process: "Popen[bytes]", words: list[str]) -> None:
         """Start QEMU anew when it hangs in a guest's restart, as QEMU 7.2 was seen to do under emulation.
 
         By then the guest has flushed everything and given up control, so nothing of it is lost.
         """
-        process = self._process
-        log = self.config.serial_log
-        while process is not None and process is self._process and process.poll() is None:
+        started = time.time()
+        while True:
             time.sleep(2)
-            if not log.exists() or time.time() - log.stat().st_mtime < RESTART_SECONDS:
-                continue
-            if not log.read_bytes()[-200:].rstrip().endswith(b"reboot: Restarting system"):
-                continue
             with self._swap:
                 if process is not self._process or process.poll() is not None:
                     return
-                process.kill()
-                process.wait(timeout=30)
-                for stale in (self.config.probe_socket, self._monitor):
-                    stale.unlink(missing_ok=True)
-                process = self._process = spawn(words, log=self.config.work / "qemu.log")
-
-    def kill(self) -> None:
-        """Cut the power."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait(timeout=30)
+                if hangs_in_restart(self.config.serial_log, started, time.time()):
+                    process.kill()
+                    process.wait(timeout=30)
+                    process = self._process = self._launch(words)
+                    started = time.time()
 
     def shutdown(self, timeout: float = 180.0) -> None:
         """Press the power button and wait for the machine to go off; raises HostError after `timeout` seconds."""
@@ -208,6 +206,16 @@ class VirtualMachine:
             if time.monotonic() > deadline:
                 raise TimeoutError
             time.sleep(0.1)
+
+
+def hangs_in_restart(log: Path, started: float, now: float) -> bool:
+    """Say whether a guest's last words were those of a restart, and nothing was heard of its machine since.
+
+    `started` is when QEMU was started: the log is kept over all boots, so it may be older. Times in seconds (time(2)).
+    """
+    if not log.exists() or now - max(started, log.stat().st_mtime) < RESTART_SECONDS:
+        return False
+    return log.read_bytes()[-200:].rstrip().endswith(b"reboot: Restarting system")
 
 
 def firmware() -> tuple[Path, Path]:
