@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubenode.errors import HostError, UsageError
+from kubenode.host.disk import slot_uuids
 from kubenode.host.process import ProcessFailed, run
 from kubenode.image import agent_tree, gpt, mkosi_tool, work_folder
 from kubenode.model.documents import Image
@@ -130,7 +131,7 @@ def _collect(request: BuildRequest, out: Path, staging: Path, pins: tuple[agent_
     check_fit("uki", 3 * uki.stat().st_size, slots.esp)
     request.progress("assembling the disk image")
     disk = staging / f"{stem}.disk.raw"
-    data_id, hash_id = gpt.slot_identifiers(root_hash)
+    data_id, hash_id = slot_uuids(root_hash)
     gpt.write_disk(
         disk,
         uuid.uuid5(uuid.NAMESPACE_URL, f"kubenode:disk:{root_hash}"),

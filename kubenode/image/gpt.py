@@ -34,11 +34,6 @@ class Partition:
     content: Path
 
 
-def slot_identifiers(root_hash: str) -> tuple[uuid.UUID, uuid.UUID]:
-    """Return the identifiers of the root and verity partitions: the two halves of the root hash, as systemd wants."""
-    return uuid.UUID(root_hash[:32]), uuid.UUID(root_hash[-32:])
-
-
 def write_disk(disk: Path, identifier: uuid.UUID, partitions: Sequence[Partition]) -> None:
     """Make `disk`, a sparse image that holds `partitions` in order and room for the two tables only."""
     entries = b""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubenode.errors import HostError, KubenodeError, Untrusted, UsageError
-from kubenode.image.sigstore_local_files import fsync_directory, locked, readable_errors, write_durably
+from kubenode.host.files import sync_folder
+from kubenode.image.sigstore_local_files import locked, readable_errors, write_durably
 from kubenode.model.version import Version
 from kubenode.trust.bundle import MAX_BUNDLE_BYTES, ArtifactVerifier
 from kubenode.trust.manifest import (
@@ -84,10 +85,10 @@ def _copy(release_dir: Path, manifest: Manifest, manifest_bytes: bytes, bundle_b
         write_durably(temporary / BUNDLE_NAME, bundle_bytes)
         write_durably(temporary / MANIFEST_NAME, manifest_bytes)
         temporary.chmod(0o755)  # mkdtemp makes it private, but a web server must read it.
-        fsync_directory(temporary)
+        sync_folder(temporary)
         # Fails on a directory with content, so it is safe even where the lock is not (some network file systems).
         temporary.rename(final)
-        fsync_directory(final.parent)
+        sync_folder(final.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

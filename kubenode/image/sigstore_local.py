@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubenode.errors import HostError, UsageError
+from kubenode.host.files import sync_folder
 from kubenode.image import sigstore_local_x509 as certificates
-from kubenode.image.sigstore_local_files import fsync_directory, readable_errors, write_durably
+from kubenode.image.sigstore_local_files import readable_errors, write_durably
 from kubenode.image.sigstore_local_log import Log, LoggedEntry, key_id, spki
 from kubenode.image.sigstore_local_tsa import timestamp
 from kubenode.trust.bundle import PAYLOAD_TYPE
@@ -57,7 +58,7 @@ def create(directory: Path, *, issuer: str, now: datetime) -> Path:
         try:
             _fill(temporary, issuer=issuer, host=host, begin=begin)
             temporary.rename(directory)
-            fsync_directory(directory.parent)
+            sync_folder(directory.parent)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
@@ -201,7 +202,7 @@ def _fill(directory: Path, *, issuer: str, host: str, begin: datetime) -> None:
     write_durably(directory / "trusted_root.json", _json(_trusted_root(host, keys, certs), indent=2))
     write_durably(directory / "instance.json", _json(settings, indent=2))
     for folder in ("keys", "certs", "log", "."):
-        fsync_directory(directory / folder)
+        sync_folder(directory / folder)
 
 
 def _trusted_root(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubenode.errors import HostError
+from kubenode.host.files import sync_folder
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -26,16 +27,7 @@ def replace_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     temporary.unlink(missing_ok=True)
     write_durably(temporary, data, mode)
     temporary.replace(path)
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Flush the names in a directory to disk; without it a rename may be lost in a power cut (fsync(2))."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from kubenode.errors import HostError
-from kubenode.image.sigstore_local_files import fsync_directory, locked, replace_durably
+from kubenode.host.files import sync_folder
+from kubenode.image.sigstore_local_files import locked, replace_durably
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> bytes:
@@ -141,7 +142,7 @@ class Log:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        fsync_directory(self._directory)
+        sync_folder(self._directory)
 
     def _read(self) -> list[bytes]:
         """Return the bodies of all entries; cut off an unfinished last line. Callers hold the lock."""

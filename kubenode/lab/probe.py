@@ -36,10 +36,6 @@ def answer(line):
     try:
         if "read_file" in ask:
             out, err = open(ask["read_file"], "rb").read(), b""
-        elif "write_file" in ask:
-            with open(ask["write_file"], "wb") as file:
-                file.write(base64.b64decode(ask["data"]))
-            out = err = b""
         elif "argv" in ask:
             done = subprocess.run(ask["argv"], capture_output=True, stdin=subprocess.DEVNULL, timeout=ask["timeout"])
             reply["rc"], out, err = done.returncode, done.stdout, done.stderr
@@ -119,10 +115,6 @@ class Probe:
             )
         return done
 
-    def shell(self, script: str, timeout: float = 60.0, *, check: bool = True) -> str:
-        """Run a shell script in the guest and return its standard output."""
-        return self.run(["/bin/sh", "-euc", script], timeout, check=check).text
-
     def python(self, code: str, timeout: float = 60.0) -> str:
         """Run Python code in the guest and return its standard output."""
         return self.run(["/usr/bin/python3", "-I", "-c", code], timeout).text
@@ -130,10 +122,6 @@ class Probe:
     def read(self, path: str, timeout: float = 60.0) -> bytes:
         """Return the content of a file of the guest; raises HostError when it cannot be read."""
         return self._checked({"read_file": path}, timeout).stdout
-
-    def write(self, path: str, data: bytes, timeout: float = 60.0) -> None:
-        """Write a small file in the guest."""
-        self._checked({"write_file": path, "data": base64.b64encode(data).decode()}, timeout)
 
     def boot_id(self, timeout: float = 60.0) -> str:
         """Return the identifier of the guest's present boot."""

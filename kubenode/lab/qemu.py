@@ -9,7 +9,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 FIRMWARE_FOLDERS = ("/usr/share/OVMF", "/usr/share/edk2/x64", "/usr/share/edk2/ovmf", "/usr/share/qemu")
 FIRMWARE_NAMES = (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.4m.fd", "OVMF_VARS.4m.fd"))
 HOST_ADDRESS = "10.0.2.2"
-"""The host as the guest sees it in QEMU's user network."""
+"""Under this address QEMU's user network shows the host's loopback to the guest (QEMU manual, -netdev user)."""
 PROBE_PORT = "dev.kubenode.lab"
 RESTART_SECONDS = 45.0
 """A restart reaches the firmware's first words within 15 s, also under emulation on a busy machine."""
@@ -42,8 +41,8 @@ TCG_CPU = "Nehalem"
 class MachineConfig:
     """A machine to run: `image` is a release's disk image (never written), `work` the folder of its own files.
 
-    `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware;
-    `forwards` are pairs (port on the host's loopback, port in the guest). Sizes are in MiB.
+    `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware.
+    Sizes are in MiB.
     """
 
     name: str
@@ -51,11 +50,9 @@ class MachineConfig:
     work: Path
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     kernel_extra: tuple[str, ...] = ()
-    smbios: tuple[str, ...] = ()
     memory_mib: int = 2048
     cpus: int = 2
     disk_mib: int = 6144
-    forwards: tuple[tuple[int, int], ...] = ()
 
     @property
     def serial_log(self) -> Path:
@@ -167,35 +164,6 @@ class VirtualMachine:
                     raise HostError(f"QEMU refused {execute}: {answer['error'].get('desc')}")
         return answer["return"]
 
-    def console(self, after: int = 0) -> str:
-        """Return the serial log from byte `after` on, without terminal control sequences."""
-        try:
-            data = self.config.serial_log.read_bytes()[after:]
-        except FileNotFoundError:
-            return ""
-        return re.sub(
-            r"\x1b(\[[0-9;?]*[A-Za-z]|[c=>]|\([A-B]|\][^\x07\x1b]*(\x07|\x1b\\))", "", data.decode(errors="replace")
-        )
-
-    def mark(self) -> int:
-        """Return the present length of the serial log, for `after`."""
-        return self.config.serial_log.stat().st_size if self.config.serial_log.exists() else 0
-
-    def wait_for(self, pattern: str, timeout: float, after: int = 0) -> re.Match[str]:
-        """Wait until the serial log matches; raises HostError after `timeout` seconds or when the machine goes off."""
-        deadline = time.monotonic() + timeout
-        expression = re.compile(pattern, re.MULTILINE)
-        while True:
-            running = self.is_running()
-            if match := expression.search(self.console(after)):
-                return match
-            if not running or time.monotonic() > deadline:
-                why = f"within {timeout:.0f} s" if running else "before it went off"
-                raise HostError(
-                    f"machine {self.config.name} did not say {pattern!r} {why}", hint=f"see {self.config.serial_log}"
-                )
-            time.sleep(0.3)
-
     @property
     def _monitor(self) -> Path:
         return self.config.work / "qmp.sock"
@@ -235,12 +203,11 @@ def smbios_strings(config: MachineConfig) -> list[str]:
     ]
     if config.kernel_extra:
         strings.append("io.systemd.stub.kernel-cmdline-extra=" + " ".join(config.kernel_extra))
-    return strings + list(config.smbios)
+    return strings
 
 
 def command_line(config: MachineConfig, accel: str, code: Path, variables: Path, monitor: Path) -> list[str]:
     """Return QEMU's arguments; the SMBIOS strings are written to files, for they may be large and secret."""
-    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in config.forwards)
     cpu = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
     words = [
         "qemu-system-x86_64", "-name", config.name, "-nodefaults", "-display", "none",
@@ -250,7 +217,7 @@ def command_line(config: MachineConfig, accel: str, code: Path, variables: Path,
         "-drive", f"if=pflash,format=raw,file={variables}",
         "-drive", f"if=none,id=disk,format=qcow2,cache=writeback,discard=unmap,file={config.disk}",
         "-device", "virtio-blk-pci,drive=disk,bootindex=0",
-        "-netdev", f"user,id=net{forwards}", "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
         "-chardev", f"file,id=serial,append=on,path={config.serial_log}", "-serial", "chardev:serial",
         "-device", "virtio-serial-pci",
         "-chardev", f"socket,id=probe,server=on,wait=off,path={config.probe_socket}",

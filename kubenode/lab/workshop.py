@@ -16,10 +16,8 @@ from pathlib import Path
 
 from kubenode.errors import HostError
 from kubenode.host.process import Completed, run
+from kubenode.lab.qemu import HOST_ADDRESS
 from kubenode.lab.serve import Faults, git_daemon, http_store
-
-HOST_SEEN_BY_GUEST = "10.0.2.2"
-"""The address under which QEMU's user network shows the host's loopback (QEMU manual, -netdev user)."""
 
 Show = Callable[[str], None]
 
@@ -63,12 +61,12 @@ class Workshop:
     @property
     def fleet_url(self) -> str:
         """Where a guest fetches the fleet repo."""
-        return f"git://{HOST_SEEN_BY_GUEST}:{self.ports.git}/fleet.git"
+        return f"git://{HOST_ADDRESS}:{self.ports.git}/fleet.git"
 
     @property
     def store_url(self) -> str:
         """Where a guest downloads releases."""
-        return f"http://{HOST_SEEN_BY_GUEST}:{self.ports.store}"
+        return f"http://{HOST_ADDRESS}:{self.ports.store}"
 
     def kubenode(self, *words: str | Path, timeout: float = 300, check: bool = True) -> Completed:
         """Run a kubenode command as a person would, in a process of its own; shown with its closing sentence."""

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import HostError
-from kubenode.image.gpt import SECTOR, TYPES, Partition, slot_identifiers, write_disk
+from kubenode.host.disk import slot_uuids
+from kubenode.image.gpt import SECTOR, TYPES, Partition, write_disk
 
 DISK = uuid.UUID(int=7)
 
 
 def test_slot_identifiers_are_the_halves_of_the_root_hash():
-    data, hashes = slot_identifiers("0123456789abcdef" * 4)
+    data, hashes = slot_uuids("0123456789abcdef" * 4)
     assert str(data) == "01234567-89ab-cdef-0123-456789abcdef"
     assert data == hashes
 

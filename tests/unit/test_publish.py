@@ -188,7 +188,7 @@ def test_an_unusable_store(release: Path, tmp_path: Path):
         publish(release, tmp_path / "file")
 
 
-STEPS = ["_copy_artifact", "write_durably", "fsync_directory"]
+STEPS = ["_copy_artifact", "write_durably", "sync_folder"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -216,7 +216,7 @@ def test_a_kill_leaves_all_or_nothing(release: Path, store: Path, step: str, cal
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
     complete = (store / VERSION).exists()
-    assert complete == (step == "fsync_directory" and call == 2)
+    assert complete == (step == "sync_folder" and call == 2)
     if complete:
         assert {path.name for path in (store / VERSION).iterdir()} == {path.name for path in release.iterdir()}
     else:

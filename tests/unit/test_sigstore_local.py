@@ -151,7 +151,7 @@ def test_a_torn_last_line_is_dropped(directory: Path, torn: bytes):
     assert entries.read_bytes().count(b"\n") == 3
 
 
-@pytest.mark.parametrize("step", ["replace_durably", "fsync_directory"])
+@pytest.mark.parametrize("step", ["replace_durably", "sync_folder"])
 def test_a_kill_after_the_entry_keeps_the_entry(directory: Path, monkeypatch: pytest.MonkeyPatch, step: str):
     class Killed(BaseException):
         pass
