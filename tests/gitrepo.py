@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from kubenode.host.git import FleetRepository
-from kubenode.trust.chain import TrustedTree, authenticate
+from kubenode.trust import approvals
+from kubenode.trust.chain import TrustedTree, authenticate, trust_anchor
 from kubenode.trust.commit import object_id
 from kubenode.trust.evidence import CommitEvidence, TreeEvidence
 from kubenode.trust.keys import PublicKey
@@ -30,6 +31,7 @@ from kubenode.trust.wire import string
 
 # Time is fixed, so that the same steps give the same ids.
 IDENTITY = "Alice Example <alice@example.net> 1767225600 +0000"
+FLEET_ID = "6f1c1d1e-6a1b-4a43-9f0e-0f5f4f6e7a11"
 Rules = Sequence[tuple[Sequence[str], Sequence[str], int]]
 
 
@@ -194,7 +196,8 @@ class World:
     def follow(self, anchor: str | None = None) -> TrustedTree:
         anchor = anchor or self.anchor
         head = self.copy.fetch(self.remote.url)
-        commit = authenticate(self.copy.anchor(anchor), self.copy.first_parent_chain(anchor, head), head=head)
+        chain = self.copy.first_parent_chain(anchor, head)
+        commit = authenticate(self.copy.anchor(anchor), chain, fleet_id=FLEET_ID, head=head)
         return trusted_tree(commit, self.copy.read_tree(head))
 
 
@@ -219,6 +222,13 @@ def sign_in_process(key: SigningKey, message: bytes, *, namespace: str = "git") 
     assert isinstance(private, Ed25519PrivateKey)
     signature = private.sign(to_sign(message, namespace=namespace))
     return armor(key.key, string(b"ssh-ed25519") + string(signature), namespace=namespace)
+
+
+def approval(key: SigningKey, parent: str, tree: str, *, fleet_id: str = FLEET_ID, claim: str = "") -> str:
+    """Return an approval trailer, signed in this process; `claim` stands in it instead of `PARENT TREE`."""
+    signature = sign_in_process(key, approvals.payload(fleet_id, parent, tree), namespace=approvals.NAMESPACE)
+    names = claim.split() or (parent, tree)
+    return f"{approvals.TRAILER}: {approvals.value_of(names[0], names[1], signature)}"
 
 
 def unsigned_commit(tree: str, parents: Sequence[str], message: str) -> bytes:
@@ -253,7 +263,7 @@ def trusted_tree_of(files: Mapping[str, str | bytes], policy: str | bytes | None
     blobs: dict[str, bytes] = {}
     root = _store_tree(content, trees, blobs)
     raw = unsigned_commit(root, (), "anchor")
-    commit = authenticate(CommitEvidence(object_id("commit", raw), raw, (), content[POLICY_PATH]), [])
+    commit = trust_anchor(CommitEvidence(object_id("commit", raw), raw, (), content[POLICY_PATH]))
     return trusted_tree(commit, TreeEvidence(trees, blobs))
 
 

@@ -10,7 +10,7 @@ from kubenode.fleet.layout import FLEET_PATH
 from kubenode.fleet.load import load_fleet
 from kubenode.model.state import Condition, Seed, TrustState
 from kubenode.ports import FleetSource
-from kubenode.trust.chain import TrustedCommit, TrustedTree, authenticate
+from kubenode.trust.chain import TrustedCommit, TrustedTree, authenticate, trust_anchor
 from kubenode.trust.reasons import Reason
 
 _NEVER_REACHED = "this machine has not reached its fleet repo yet"
@@ -58,11 +58,11 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
     refusal = failure if isinstance(failure, Untrusted) else None
     if head != start:
         try:
-            commit = authenticate(anchor, source.chain(start, head), head=head)
+            commit = authenticate(anchor, source.chain(start, head), fleet_id=seed.fleet_id, head=head)
             return Followed(_tree(source, commit, seed), failure, refusal)
         except Untrusted as error:
             refusal = error
-    return Followed(_tree(source, authenticate(anchor, ()), seed), failure, refusal)
+    return Followed(_tree(source, trust_anchor(anchor), seed), failure, refusal)
 
 
 def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followed:
@@ -70,7 +70,7 @@ def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followe
     if trust is None and source.stored_head() is None:
         raise TryLater(_NEVER_REACHED)
     anchor = source.anchor(trust.commit if trust is not None else seed.anchor)
-    return Followed(_tree(source, authenticate(anchor, ()), seed))
+    return Followed(_tree(source, trust_anchor(anchor), seed))
 
 
 def _fetch(source: FleetSource) -> KubenodeError | None:

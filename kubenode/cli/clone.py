@@ -1,11 +1,14 @@
 """The operator's clone of the fleet repo: finding it, asking git about it, and committing to it, signed."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from kubenode.cli.output import say
 from kubenode.errors import HostError, KubenodeError, Untrusted, UsageError
 from kubenode.host.process import Completed, run
+from kubenode.trust.reasons import Reason
 
 _REDIRECTIONS = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
@@ -13,10 +16,10 @@ _REDIRECTIONS = frozenset(
 """Set by git when it runs a hook; they would win over -C, and a pre-push hook may well call kubenode."""
 
 
-def git(fleet: Path, *words: str, timeout: float = 60, check: bool = True) -> Completed:
+def git(fleet: Path, *words: str, timeout: float = 60, check: bool = True, stdin: bytes = b"") -> Completed:
     """Run git in the clone with the operator's own configuration. Raises HostError."""
     environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
-    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=environment)
+    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=environment, stdin=stdin)
 
 
 def repository(fleet: Path) -> Path:
@@ -54,11 +57,19 @@ def commit_of(fleet: Path, revision: str) -> str:
 def committed(fleet: Path, commit: str) -> Mapping[str, bytes]:
     """Return the files of a commit of the operator's own clone, which needs no proof: it is its own anchor."""
     from kubenode.host.git import FleetRepository
-    from kubenode.trust.chain import authenticate
+    from kubenode.trust.chain import trust_anchor
     from kubenode.trust.tree import trusted_tree
 
     with FleetRepository(repository(fleet), borrowed=True) as source:
-        return trusted_tree(authenticate(source.anchor(commit), ()), source.read_tree(commit)).files
+        return trusted_tree(trust_anchor(source.anchor(commit)), source.read_tree(commit)).files
+
+
+def fleet_id(files: Mapping[str, bytes]) -> str:
+    """Return the id in fleet.yaml, which never changes: approvals name it. Raises FleetInvalid when it has none."""
+    from kubenode.fleet.layout import FLEET_PATH
+    from kubenode.fleet.load import load_fleet
+
+    return load_fleet({FLEET_PATH: files[FLEET_PATH]} if FLEET_PATH in files else {}, node="").fleet.id
 
 
 def uncommitted(fleet: Path, paths: Sequence[str] = ()) -> str:
@@ -75,7 +86,7 @@ def uncommitted(fleet: Path, paths: Sequence[str] = ()) -> str:
 
 def signing_key(fleet: Path) -> str:
     """Return the clone's signing key as git knows it. Raises UsageError when none is set up."""
-    key = git(fleet, "config", "user.signingKey", check=False).text.strip()
+    key = git(fleet, "config", "--type=path", "user.signingKey", check=False).text.strip()
     if not key:
         raise UsageError(
             f"{fleet} has no signing key set up",
@@ -87,8 +98,9 @@ def signing_key(fleet: Path) -> str:
 def commit_signed(fleet: Path, message: str, path: str) -> str:
     """Commit one file of the clone, signed with the clone's own key, and return the commit id.
 
-    The new commit is authenticated as a node would; when it is refused it is taken back, the file stays changed.
-    Raises UsageError without a signing key, HostError when git fails, Untrusted when nodes would refuse the commit.
+    The new commit is authenticated as a node would; when it is refused it is taken back, the file stays changed. One
+    that only lacks more people is kept, and what it waits for is said. Raises UsageError without a signing key,
+    HostError when git fails, Untrusted when nodes would refuse the commit.
     """
     signing_key(fleet)
     parent = commit_of(fleet, "HEAD")
@@ -100,6 +112,10 @@ def commit_signed(fleet: Path, message: str, path: str) -> str:
         commit = commit_of(fleet, "HEAD")
         _authenticate(fleet, parent, commit)
     except KubenodeError as error:
+        if commit is not None and isinstance(error, Untrusted) and error.reason == Reason.THRESHOLD_NOT_MET:
+            say(f"Nodes will not take this commit yet: {error.message}")
+            say(f"Next: kubenode trust request{where(fleet)}")
+            return commit
         if commit is not None:
             git(fleet, "reset", "--quiet", "--soft", parent)
         git(fleet, "reset", "--quiet", "--", path)
@@ -114,8 +130,14 @@ def _authenticate(fleet: Path, parent: str, commit: str) -> None:
     from kubenode.host.git import FleetRepository
     from kubenode.trust.chain import authenticate
 
+    identity = fleet_id(committed(fleet, parent))
     with FleetRepository(repository(fleet), borrowed=True) as source:
-        authenticate(source.anchor(parent), source.first_parent_chain(parent, commit), head=commit)
+        authenticate(source.anchor(parent), source.first_parent_chain(parent, commit), fleet_id=identity, head=commit)
+
+
+def where(fleet: Path) -> str:
+    """Return the option that names the clone in a command to copy, nothing when it is the current folder."""
+    return f" -C {shlex.quote(str(fleet))}" if fleet != Path() else ""
 
 
 def remember_signer(fleet: Path, key: Path, email: str) -> None:

@@ -41,19 +41,23 @@ def say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def show_error(error: KubenodeError) -> None:
+def show_error(error: KubenodeError, details: Sequence[str] = ()) -> None:
     """Print what went wrong, where, and what to do next, on stderr."""
     typer.echo(f"{_styled('Error:', typer.colors.RED)} {error}", err=True)
+    for line in details:
+        typer.echo(f"  {line}", err=True)
     if error.hint:
         typer.echo(f"{_styled('Hint:')} {error.hint}", err=True)
 
 
-def show_refusal(kind: str, refusal: Untrusted, output: Format, **details: str) -> typer.Exit:
-    """Print the verdict about evidence that was refused; return what the command is to raise."""
+def show_refusal(
+    kind: str, refusal: Untrusted, output: Format, *, details: Sequence[str] = (), **fields: str
+) -> typer.Exit:
+    """Print the verdict about evidence that was refused, with `details` below; return what the command is to raise."""
     if output is Format.JSON:
-        verdict = {"verdict": "refused", "reason": refusal.reason, **details}
+        verdict = {"verdict": "refused", "reason": refusal.reason, **fields}
         print_json(kind, {**verdict, "message": refusal.message, "hint": refusal.hint})
-    show_error(refusal)
+    show_error(refusal, details)
     say(f"Refused ({refusal.reason}).")
     return typer.Exit(int(refusal.exit_code))
 

@@ -1,22 +1,33 @@
-"""Commands about trust: verify (who changed the fleet repo) and local-sigstore (who builds, without internet)."""
+"""Commands about trust: verify (who changed the fleet repo) and local-sigstore (who builds, without internet).
+
+`request` and `approve` are in `cli.approve`, `show` is in `cli.trustshow`.
+"""
 
 import re
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.clone import commit_of, git, repository
+from kubenode.cli import approve, trustshow
+from kubenode.cli.clone import commit_of, committed, fleet_id, git, repository, where
 from kubenode.cli.fleet import DEFAULT_ISSUER
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, show_refusal
-from kubenode.errors import Untrusted, UsageError
+from kubenode.errors import FleetInvalid, Untrusted, UsageError
+
+if TYPE_CHECKING:
+    from kubenode.trust.refusal import ChangeRefused
 
 
 def register(app: typer.Typer) -> None:
     """Add `kubenode trust ...`."""
     group = typer.Typer(help="Who may change the fleet, and who may build its images.", no_args_is_help=True)
     group.command()(verify)
+    trustshow.register(group)
+    approve.register(group)
     group.command("local-sigstore")(local_sigstore)
     app.add_typer(group, name="trust")
 
@@ -34,15 +45,22 @@ def verify(
     from kubenode.host.git import FleetRepository
     from kubenode.trust.chain import authenticate
     from kubenode.trust.reasons import Reason
+    from kubenode.trust.refusal import ChangeRefused
     from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
     anchor = _full_id(fleet, anchor)
     head = commit_of(fleet, revision)
     try:
+        identity = fleet_id(committed(fleet, anchor))
         with FleetRepository(folder, borrowed=True) as source:
-            trusted = authenticate(source.anchor(anchor), source.first_parent_chain(anchor, head), head=head)
-            trusted_tree(trusted, source.read_tree(trusted.oid))
+            chain = source.first_parent_chain(anchor, head)
+            trusted = authenticate(source.anchor(anchor), chain, fleet_id=identity, head=head)
+            tree = trusted_tree(trusted, source.read_tree(trusted.oid))
+        _check_fleet(trusted.oid, tree.files, identity)
+    except ChangeRefused as refusal:
+        details = _details(fleet, refusal, revision, head)
+        raise show_refusal("TrustVerdict", refusal, output, commit=refusal.subject, details=details) from refusal
     except Untrusted as refusal:
         if refusal.reason == Reason.ANCHOR_MISSING and (folder / "shallow").exists():
             refusal.hint = f"This clone is shallow, as CI systems make them: git -C {fleet} fetch --unshallow"
@@ -52,6 +70,37 @@ def verify(
         result = {"verdict": "trusted", "reason": Reason.TRUSTED.value, "commit": trusted.oid, "message": message}
         print_json("TrustVerdict", {**result, "hint": ""})
     say(message)
+
+
+def _check_fleet(commit: str, files: Mapping[str, bytes], expected: str) -> None:
+    """Refuse another fleet's id as nodes do; documents that cannot be read are no matter of trust."""
+    from kubenode.trust.reasons import Reason
+
+    try:
+        found = fleet_id(files)
+    except FleetInvalid:
+        return
+    if found != expected:
+        raise Untrusted(
+            Reason.FLEET_ID_MISMATCH,
+            f"commit {commit[:12]} is of the fleet {found}, the anchor of {expected}",
+            subject=commit,
+            hint="Put spec.id back in fleet.yaml: a fleet's id never changes, and machines refuse another one.",
+        )
+
+
+def _details(fleet: Path, refusal: "ChangeRefused", revision: str, head: str) -> Sequence[str]:
+    """Return the lines that go below a refusal: who vouches, what each rule asks for, and the commands for here."""
+    from kubenode.cli.changeview import state_lines
+
+    lines = list(state_lines(refusal.assessment))
+    commit = refusal.assessment.commit
+    if commit.oid != head:
+        lines.append(f"It lies below {head[:12]}; take the branch back to before it, and approve or repair it first.")
+    elif refusal.assessment.unmet and not refusal.assessment.unmatched and refusal.assessment.broken is None:
+        name = shlex.quote(revision if revision != "HEAD" else "BRANCH")
+        lines.append(f"in a clone:  kubenode trust approve{where(fleet)} {name}")
+    return lines
 
 
 def _full_id(fleet: Path, anchor: str) -> str:

@@ -25,13 +25,17 @@ _FIXED = frozenset({b"tree", b"parent", b"author", b"committer"})
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit whose bytes match its id: `payload` is what `signature` must cover; nothing is trusted yet."""
+    """A commit whose bytes match its id: `payload` is what `signature` must cover; nothing is trusted yet.
+
+    `author` and `subject` are for messages: without control characters, cut to 72 characters.
+    """
 
     oid: str
     tree: str
     parents: tuple[str, ...]
     author: str
     subject: str
+    message: bytes
     payload: bytes
     signature: bytes | None
 
@@ -39,6 +43,9 @@ class Commit:
     def short(self) -> str:
         """The first 12 digits of the id, for messages."""
         return self.oid[:12]
+
+    def __str__(self) -> str:
+        return f"commit {self.short} (“{self.subject}”, by {self.author})"
 
 
 def check_oid(oid: str, what: str = "commit") -> str:
@@ -116,8 +123,13 @@ def _parse(oid: str, raw: bytes) -> Commit:
     signature = _check_extra(extra)
     kept = [entry for entry in headers if entry[0] != b"gpgsig"]
     payload = b"".join(name + b" " + b"\n ".join(lines) + b"\n" for name, lines in kept) + b"\n" + message
-    title = message.decode("utf-8", "replace").strip().partition("\n")[0][:72]
-    return Commit(oid, tree, parents, author, title, payload, signature)
+    title = message.decode("utf-8", "replace").strip().partition("\n")[0]
+    return Commit(oid, tree, parents, _shown(author), _shown(title), message, payload, signature)
+
+
+def _shown(text: str) -> str:
+    """Return text of a stranger for a terminal: no escape sequences, no line breaks, not too long."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text[:72])
 
 
 def _headers(head: bytes) -> list[tuple[bytes, list[bytes]]]:

@@ -24,8 +24,8 @@ class TrustedCommit:
     """A commit that the policies since the anchor allow; `chain.authenticate` makes it and nothing else can.
 
     `tree` is the id of its tree, `policy` the one that decides about the next commit (`policy_blob`: the id of its
-    file), `signer` the person who signed it (None for the anchor), `verified` how many commits after the anchor were
-    checked.
+    file), `signer` the person who signed it (None for the anchor, and where approvals stand in for a signature),
+    `approvers` who approved it, `verified` how many commits after the anchor were checked.
     """
 
     oid: str
@@ -33,6 +33,7 @@ class TrustedCommit:
     policy: TrustPolicy
     policy_blob: str
     signer: str | None
+    approvers: frozenset[str]
     verified: int
     proof: InitVar[_Proof]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from kubenode.host.git import FleetRepository
 from kubenode.trust.chain import authenticate
 from kubenode.trust.policy import POLICY_PATH
-from tests.gitrepo import GitRepo, SigningKey, policy_yaml, signed_commit
+from tests.gitrepo import FLEET_ID, GitRepo, SigningKey, policy_yaml, signed_commit
 
 
 def build(folder: Path, count: int) -> tuple[GitRepo, SigningKey, str, str]:
@@ -45,7 +45,8 @@ def main() -> int:
         copy = FleetRepository(folder / "fleet.git")
         copy.fetch(repo.url)
         start = time.perf_counter()
-        commit = authenticate(copy.anchor(anchor), copy.first_parent_chain(anchor, head), head=head)
+        chain = copy.first_parent_chain(anchor, head)
+        commit = authenticate(copy.anchor(anchor), chain, fleet_id=FLEET_ID, head=head)
         our_seconds = time.perf_counter() - start
         copy.close()
 

@@ -16,7 +16,7 @@ from kubenode.host.git_run import fetch_error, git_environment
 from kubenode.trust.chain import TrustedTree, authenticate
 from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason
-from tests.gitrepo import GitRepo, SigningKey, policy_yaml, signed_commit
+from tests.gitrepo import FLEET_ID, GitRepo, SigningKey, policy_yaml, signed_commit
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,8 @@ def grow(remote: GitRepo, key: SigningKey, count: int = 1) -> str:
 
 
 def trust(copy: FleetRepository, anchor: str, head: str) -> TrustedTree:
-    commit = authenticate(copy.anchor(anchor), copy.first_parent_chain(anchor, head), head=head)
+    chain = copy.first_parent_chain(anchor, head)
+    commit = authenticate(copy.anchor(anchor), chain, fleet_id=FLEET_ID, head=head)
     return RemoteFleet(copy, "").tree(commit)
 
 
@@ -67,7 +68,7 @@ def test_the_port(remote: GitRepo, copy: FleetRepository, alice: SigningKey) -> 
     anchor, head = remote.head, grow(remote, alice)
     fleet = RemoteFleet(copy, remote.url, fleet_id="one")
     assert fleet.fetch() == head == fleet.stored_head()
-    commit = authenticate(fleet.anchor(anchor), fleet.chain(anchor, head), head=head)
+    commit = authenticate(fleet.anchor(anchor), fleet.chain(anchor, head), fleet_id=FLEET_ID, head=head)
     assert "fleet.yaml" in fleet.tree(commit)
     with pytest.raises(Untrusted) as caught:
         RemoteFleet(copy, remote.url, fleet_id="two").tree(commit)
@@ -103,7 +104,8 @@ def test_long_chains_come_in_batches(remote: GitRepo, copy: FleetRepository, ali
     for number in range(600):
         tip = remote.store(signed_commit(alice, tree, (tip,), f"change {number}"))
     head = copy.fetch((remote.point(tip), remote.url)[1])
-    commit = authenticate(copy.anchor(anchor), copy.first_parent_chain(anchor, head), head=head)
+    chain = copy.first_parent_chain(anchor, head)
+    commit = authenticate(copy.anchor(anchor), chain, fleet_id=FLEET_ID, head=head)
     assert commit.verified == 600
     assert list(copy.first_parent_chain(head, head)) == []
 

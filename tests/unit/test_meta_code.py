@@ -130,7 +130,8 @@ from kubenode.trust.tree import trusted_tree
 with FleetRepository(Path({str(prepared.top / "agent.git")!r})) as source:
     head = source.fetch({str(bare)!r})
     anchor = {prepared.anchor!r}
-    trusted = authenticate(source.anchor(anchor), source.first_parent_chain(anchor, head), head=head)
+    chain = source.first_parent_chain(anchor, head)
+    trusted = authenticate(source.anchor(anchor), chain, fleet_id='f', head=head)
     tree = trusted_tree(trusted, source.read_tree(head))
 desired = desired_state(load_fleet(tree.files, node='edge-1'), head, 'edge-1')
 version = Version({OLD!r})

@@ -7,12 +7,20 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import Untrusted
-from kubenode.trust.chain import TrustedCommit, authenticate
+from kubenode.trust.chain import TrustedCommit, authenticate, trust_anchor
 from kubenode.trust.commit import object_id
 from kubenode.trust.evidence import MODE_FILE, MODE_SYMLINK, ChangedPath, CommitEvidence
 from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason
-from tests.gitrepo import SigningKey, policy_yaml, sign_in_process, signed_commit, unsigned_commit, with_signature
+from tests.gitrepo import (
+    FLEET_ID,
+    SigningKey,
+    policy_yaml,
+    sign_in_process,
+    signed_commit,
+    unsigned_commit,
+    with_signature,
+)
 
 TREE = "1" * 40
 PGP = b"-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----\n"
@@ -52,7 +60,7 @@ class Line:
         return self
 
     def trust(self) -> TrustedCommit:
-        return authenticate(self.anchor, iter(self.items))
+        return authenticate(self.anchor, iter(self.items), fleet_id=FLEET_ID)
 
     def refused(self, *words: str) -> Reason:
         with pytest.raises(Untrusted) as caught:
@@ -94,7 +102,7 @@ def test_a_good_history(line: Line) -> None:
 def test_only_trust_makes_trusted_commits(line: Line) -> None:
     commit = line.trust()
     with pytest.raises(TypeError):
-        TrustedCommit("1" * 40, TREE, commit.policy, "2" * 40, None, 0, proof=object())  # type: ignore[arg-type]
+        TrustedCommit("1" * 40, TREE, commit.policy, "2" * 40, None, frozenset(), 0, proof=object())  # type: ignore[arg-type]
     with pytest.raises((TypeError, ValueError)):
         replace(commit, oid="1" * 40)
 
@@ -160,9 +168,9 @@ def test_a_merge_is_one_change_of_its_signer(line: Line) -> None:
 
 def test_the_evidence_must_reach_the_head(line: Line) -> None:
     line.add("alice", "nodes/a")
-    assert authenticate(line.anchor, line.items, head=line.tip).oid == line.tip
+    assert authenticate(line.anchor, line.items, fleet_id=FLEET_ID, head=line.tip).oid == line.tip
     with pytest.raises(Untrusted) as caught:
-        authenticate(line.anchor, [], head=line.tip)
+        authenticate(line.anchor, [], fleet_id=FLEET_ID, head=line.tip)
     assert caught.value.reason == Reason.NOT_DESCENDANT
 
 
@@ -316,7 +324,7 @@ def test_policy_bytes_are_bound_to_the_change(line: Line) -> None:
 @pytest.mark.parametrize("policy", [None, b"", b"x: y"])
 def test_the_anchor_needs_a_valid_policy(line: Line, policy: bytes | None) -> None:
     with pytest.raises(Untrusted) as caught:
-        authenticate(replace(line.anchor, policy=policy), [])
+        trust_anchor(replace(line.anchor, policy=policy))
     assert caught.value.reason == Reason.POLICY_INVALID
 
 
@@ -330,5 +338,5 @@ def test_evidence_is_read_as_a_stream(line: Line) -> None:
             yield item
 
     with pytest.raises(Untrusted):
-        authenticate(line.anchor, stream())
+        authenticate(line.anchor, stream(), fleet_id=FLEET_ID)
     assert len(seen) == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from kubenode.errors import Untrusted
-from kubenode.trust.chain import TrustedTree, authenticate
+from kubenode.trust.chain import TrustedTree, trust_anchor
 from kubenode.trust.commit import object_id
 from kubenode.trust.evidence import CommitEvidence, TreeEvidence
 from kubenode.trust.reasons import Reason
@@ -26,7 +26,7 @@ def read(rest: bytes, *more: bytes, policy: bytes = POLICY, fleet_id: str | None
     """Make a trusted tree from raw tree objects, the first of which is the top, apart from the trust folder."""
     top = entry("40000", "trust", object_id("tree", TRUST)) + rest
     commit = unsigned_commit(object_id("tree", top), (), "anchor")
-    anchor = authenticate(CommitEvidence(object_id("commit", commit), commit, (), policy), [])
+    anchor = trust_anchor(CommitEvidence(object_id("commit", commit), commit, (), policy))
     trees = {object_id("tree", tree): tree for tree in (top, TRUST, *more)}
     blobs = {object_id("blob", blob): blob for blob in (BLOB, FLEET, POLICY)}
     return trusted_tree(anchor, TreeEvidence(trees, blobs), fleet_id=fleet_id)
