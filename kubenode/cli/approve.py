@@ -182,8 +182,11 @@ def _keep_signature(change: Change, me: str | None) -> None:
 def _next(change: Change) -> str:
     from kubenode.trust.refusal import who_must
 
-    push = f"git{where(change.fleet)} push --force-with-lease origin {change.name}"
+    git = f"git{where(change.fleet)} push"
+    push = f"{git} --force-with-lease origin {change.name}"
     if change.assessment.accepted:
-        return f"Every rule is met. Next: {push}, then move the branch that nodes follow to it, without a merge button."
+        # A merge button would make another commit, with another parent or without the trailers.
+        done = push if change.name == "main" else f"{git} origin {change.name}:main"
+        return f"Every rule is met. Next: {done}   (if main is what nodes follow)"
     missing = who_must(change.assessment.unmet)
     return f"Still missing: {missing}. Next: {push}, and there: kubenode trust approve {change.name}"

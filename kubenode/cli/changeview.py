@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from kubenode.cli.output import say
 from kubenode.trust.assess import Assessment, Demand, Why
-from kubenode.trust.refusal import shown_paths
+from kubenode.trust.policy import TRUST_PREFIX
+from kubenode.trust.reasons import Reason
+from kubenode.trust.refusal import shown_paths, who_must
 
 if TYPE_CHECKING:
     from kubenode.trust.evidence import ChangedPath
@@ -25,50 +27,49 @@ def show_change(change: Assessment) -> None:
         say(f"  {_mark(path)} {path.shown:<{width}}  rule {demand.rule.number}")
     if len(changed) > _MAX_PATHS:
         say(f"    ... and {len(changed) - _MAX_PATHS} more paths")
-    for path in change.unmatched[:_MAX_PATHS]:
-        say(f"  {_mark(path)} {path.shown}  no rule: nobody may change it")
     if not changed and not change.unmatched:
         say("  no file changes")
     say("")
-    show_state(change)
-
-
-def show_state(change: Assessment) -> None:
-    """Print on stderr who vouches for a change, and each rule with what it is missing."""
     for line in state_lines(change):
         say(f"  {line}")
 
 
 def state_lines(change: Assessment) -> list[str]:
-    """Return the lines of `show_state`."""
+    """Return who vouches for a change, and each rule with what it is missing, a line each."""
     vouchers, policy = change.vouchers, change.old
-    signer = vouchers.signer(policy)
-    key = f" (key {vouchers.key.fingerprint})" if vouchers.key is not None else ""
-    nobody = "somebody whom the policy does not know" if key else "nobody whose signature can be checked"
-    lines = [f"signed by    {signer or nobody}{key}"]
+    lines = [f"signed by    {_signer(change)}"]
     lines.append(f"approved by  {', '.join(sorted(vouchers.approvers(policy))) or 'nobody'}")
-    lines += [f"not counted  {note}" for note in vouchers.notes(policy)]
+    lines += [f"note         {note}" for note in vouchers.notes(policy, change.new)]
     lines += [_demand_line(demand) for demand in change.demands]
+    lines += [f"no rule      {path.shown}: nobody may change it" for path in change.unmatched[:_MAX_PATHS]]
     if change.broken is not None:
         lines.append(f"new policy   {change.broken.message}")
     return lines
 
 
+def _signer(change: Assessment) -> str:
+    key = change.vouchers.key
+    if key is None:
+        unsigned = change.vouchers.unsigned
+        supported = unsigned is None or unsigned.reason == Reason.UNSIGNED_COMMIT
+        return "nobody" if supported else "nobody who can be checked: the kind of signature is not supported"
+    old, new = change.old.owner(key), change.new.owner(key)
+    if old is None and new is not None:
+        return f"{new} (key {key.fingerprint}, which only the new policy lists)"
+    return f"{old or 'a stranger'} (key {key.fingerprint})"
+
+
 def _demand_line(demand: Demand) -> str:
     rule = demand.rule
     people = ", ".join(sorted(rule.people))
-    if len(rule.people) == rule.threshold:
-        asks = f"all of {people}" if rule.threshold > 1 else people
-    else:
-        asks = f"{rule.threshold} of {people}"
-    if demand.met:
-        rest = "met"
-    elif len(demand.waiting) == demand.missing:
-        rest = f"missing {', '.join(demand.waiting)}"
-    else:
-        rest = f"missing {demand.missing} of {', '.join(demand.waiting)}"
-    where = "" if demand.why is Why.PATHS else f", as {demand.why.value}"
-    return f"{f'rule {rule.number}':<12} asks for {asks}: {rest}{where}"
+    if len(rule.people) > rule.threshold:
+        people = f"{'one' if rule.threshold == 1 else rule.threshold} of {people}"
+    elif rule.threshold > 1:
+        people = f"all of {people}"
+    rest = "met" if demand.met else f"missing {who_must((demand,))}"
+    about = shown_paths(demand.paths, 2) if demand.why is Why.PATHS else TRUST_PREFIX
+    which = f"{'new ' if demand.why is Why.NEW_ROOT else ''}rule {rule.number}"
+    return f"{which:<12} {about} needs {people}: {rest}"
 
 
 def as_json(change: Assessment, fleet: str) -> Mapping[str, Any]:
@@ -82,7 +83,7 @@ def as_json(change: Assessment, fleet: str) -> Mapping[str, Any]:
         "accepted": change.accepted,
         "signer": change.vouchers.signer(policy),
         "approvers": sorted(change.vouchers.approvers(policy)),
-        "notCounted": list(change.vouchers.notes(policy)),
+        "notes": list(change.vouchers.notes(policy, change.new)),
         "unmatched": [path.shown for path in change.unmatched],
         "demands": [
             {
@@ -102,6 +103,3 @@ def as_json(change: Assessment, fleet: str) -> Mapping[str, Any]:
 
 def _mark(path: "ChangedPath") -> str:
     return "-" if path.mode == 0 else "*"
-
-
-__all__ = ["as_json", "show_change", "show_state", "shown_paths", "state_lines"]

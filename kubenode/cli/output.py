@@ -41,11 +41,10 @@ def say(sentence: str) -> None:
     typer.echo(sentence, err=True)
 
 
-def show_error(error: KubenodeError, details: Sequence[str] = ()) -> None:
-    """Print what went wrong, where, and what to do next, on stderr."""
-    typer.echo(f"{_styled('Error:', typer.colors.RED)} {error}", err=True)
-    for line in details:
-        typer.echo(f"  {line}", err=True)
+def show_error(error: KubenodeError, lines: Sequence[str] = ()) -> None:
+    """Print what went wrong, where, and what to do next, on stderr; `lines` say it at more length than one sentence."""
+    said = "\n".join(lines) or error
+    typer.echo(f"{_styled('Error:', typer.colors.RED)} {said}", err=True)
     if error.hint:
         typer.echo(f"{_styled('Hint:')} {error.hint}", err=True)
 
@@ -53,7 +52,7 @@ def show_error(error: KubenodeError, details: Sequence[str] = ()) -> None:
 def show_refusal(
     kind: str, refusal: Untrusted, output: Format, *, details: Sequence[str] = (), **fields: str
 ) -> typer.Exit:
-    """Print the verdict about evidence that was refused, with `details` below; return what the command is to raise."""
+    """Print the verdict about evidence that was refused, `details` instead of its message; return what to raise."""
     if output is Format.JSON:
         verdict = {"verdict": "refused", "reason": refusal.reason, **fields}
         print_json(kind, {**verdict, "message": refusal.message, "hint": refusal.hint})

@@ -90,16 +90,16 @@ def _check_fleet(commit: str, files: Mapping[str, bytes], expected: str) -> None
 
 
 def _details(fleet: Path, refusal: "ChangeRefused", revision: str, head: str) -> Sequence[str]:
-    """Return the lines that go below a refusal: who vouches, what each rule asks for, and the commands for here."""
+    """Return the lines that say it at length, with the commands for this clone in the hint."""
     from kubenode.cli.changeview import state_lines
+    from kubenode.trust.refusal import APPROVE
 
-    lines = list(state_lines(refusal.assessment))
-    commit = refusal.assessment.commit
-    if commit.oid != head:
-        lines.append(f"It lies below {head[:12]}; take the branch back to before it, and approve or repair it first.")
-    elif refusal.assessment.unmet and not refusal.assessment.unmatched and refusal.assessment.broken is None:
-        name = shlex.quote(revision if revision != "HEAD" else "BRANCH")
-        lines.append(f"in a clone:  kubenode trust approve{where(fleet)} {name}")
+    lines = [f"{refusal.headline}.", *(f"  {line}" for line in state_lines(refusal.assessment))]
+    if refusal.subject == head:
+        name = shlex.quote(revision) if revision != "HEAD" else "BRANCH"
+        refusal.hint = refusal.hint.replace(APPROVE, f"kubenode trust approve{where(fleet)} {name}")
+    else:
+        refusal.hint += f" It lies below {head[:12]}: what follows it has to be made again on top of the repaired one."
     return lines
 
 

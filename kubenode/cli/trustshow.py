@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kubenode.cli.clone import commit_of, committed, repository
+from kubenode.cli.clone import commit_of, repository
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, print_table, say
 from kubenode.errors import UsageError
@@ -31,12 +31,13 @@ def show(
 
     The policy of a commit decides about the commits that follow it. Example: kubenode trust show -C homelab fleet.yaml
     """
-    from kubenode.trust.policy import POLICY_PATH
-    from kubenode.trust.policyfile import parse_policy
+    from kubenode.host.git import FleetRepository
+    from kubenode.trust.chain import trust_anchor
 
-    repository(fleet)
+    folder = repository(fleet)
     commit = commit_of(fleet, revision)
-    policy = parse_policy(committed(fleet, commit)[POLICY_PATH])
+    with FleetRepository(folder, borrowed=True) as source:
+        policy = trust_anchor(source.anchor(commit)).policy
     asked = [_normal(path) for path in paths or []]
     if output is Format.JSON:
         print_json("TrustPolicy", {"commit": commit, **_plain(policy), "paths": [_who(policy, it) for it in asked]})

@@ -64,7 +64,7 @@ class _State:
         if anchor.policy is None:
             raise Untrusted(
                 Reason.POLICY_INVALID,
-                f"the anchor {first.short} has no {POLICY_PATH}",
+                f"commit {first.short} has no {POLICY_PATH}, so nobody can tell who may change what after it",
                 subject=anchor.oid,
                 hint="Choose a commit with a trust policy as the anchor.",
             )

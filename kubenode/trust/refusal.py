@@ -6,13 +6,17 @@ from kubenode.trust.evidence import ChangedPath
 from kubenode.trust.policy import POLICY_PATH, TRUST_PREFIX
 from kubenode.trust.reasons import Reason
 
+APPROVE = "kubenode trust approve BRANCH"
+"""What hints tell people to run; whoever knows the branch and the folder may put them in."""
+
 
 class ChangeRefused(Untrusted):
-    """The policies do not allow a change as it stands; `assessment` has every detail."""
+    """The policies do not allow a change as it stands; `assessment` has every detail, `headline` none."""
 
-    def __init__(self, assessment: Assessment, reason: Reason, message: str, hint: str) -> None:
+    def __init__(self, assessment: Assessment, reason: Reason, message: str, hint: str, headline: str) -> None:
         super().__init__(reason, message, subject=assessment.commit.oid, hint=hint)
         self.assessment = assessment
+        self.headline = headline
 
 
 def refusal(change: Assessment) -> Untrusted | None:
@@ -59,9 +63,13 @@ def _nobody(change: Assessment) -> ChangeRefused:
         hint = vouchers.unsigned.hint if vouchers.unsigned else ""
         separator = " " if reason == Reason.UNSIGNED_COMMIT else ": "
         approvals = "nobody" if not vouchers.approvals else "nobody whom the policy of its parent knows"
-        hint += f" Or let {who_must(change.unmet)} approve it: `kubenode trust approve BRANCH`." if change.unmet else ""
+        hint += f" Or let {who_must(change.unmet)} approve it: `{APPROVE}`." if change.unmet else ""
         return ChangeRefused(
-            change, reason, f"{commit}{separator}{said}, and {approvals} approved it.{notes}", hint.strip()
+            change,
+            reason,
+            f"{commit}{separator}{said}, and {approvals} approved it.{notes}",
+            hint.strip(),
+            f"{commit}{separator}{said}, and {approvals} approved it",
         )
     hint = (
         f"Somebody who is in {POLICY_PATH} already must sign or approve this commit, or add the key in an earlier one."
@@ -75,6 +83,7 @@ def _nobody(change: Assessment) -> ChangeRefused:
         f"{commit} is signed with the key {vouchers.key.fingerprint}, which belongs to nobody in the trust policy of "
         f"its parent.{notes}",
         hint,
+        f"{commit} is signed by a stranger",
     )
 
 
@@ -86,6 +95,7 @@ def _no_rule(change: Assessment) -> ChangeRefused:
         f"{change.commit} changes {change.unmatched[0].shown}{more}, and no rule of the trust policy speaks about that "
         "path; what no rule allows is refused",
         f"Add a rule for the path to {POLICY_PATH} in an earlier commit, or leave the path alone.",
+        f"{change.commit} changes a path that no rule speaks about",
     )
 
 
@@ -95,18 +105,19 @@ def _unmet(change: Assessment, unmet: tuple[Demand, ...]) -> ChangeRefused:
     policy = change.new if first.why is Why.NEW_ROOT else change.old
     alone = first.rule.threshold == 1
     asks = f"lets only {names} do that" if alone else f"asks for {first.rule.threshold} of {names}"
-    message = f"{change.commit} {_deed(first)}; {first.rule} {asks}, and {change.vouchers.who(policy)}"
-    counted = sorted(first.rule.people & first.vouched)
-    if not alone:
-        message += f"; {_people(counted)} of them {'vouches' if len(counted) < 2 else 'vouch'} for it"
-    message += "." + "".join(f" {note}" for note in change.vouchers.notes(policy))
+    message = f"{change.commit} {_deed(first)}; {first.rule} {asks}, and {change.vouchers.who(policy)}."
+    if not alone or len(unmet) > 1:
+        message += f" Still missing: {who_must((first,))}."
+    message += "".join(f" {note}" for note in change.vouchers.notes(policy, change.new))
     for other in unmet[1:]:
         message += f" It also {_deed(other)}; {other.rule} still needs {who_must((other,))}."
-    hint = f"Still missing: {who_must(unmet)}. To approve: `kubenode trust approve BRANCH`, where this commit is the "
-    hint += "newest of BRANCH."
+    hint = f"Still missing: {who_must(unmet)}. To approve: `{APPROVE}`, in a clone that has this commit at the end of that branch."
     if first.why is Why.NEW_ROOT:
         hint += " The new policy counts the keys that it lists itself."
-    return ChangeRefused(change, Reason.THRESHOLD_NOT_MET if counted else Reason.NOT_ALLOWED, message, hint)
+    counted = first.rule.people & first.vouched
+    reason = Reason.THRESHOLD_NOT_MET if counted else Reason.NOT_ALLOWED
+    headline = "is not approved by enough people" if counted else "comes from people who have no say in it"
+    return ChangeRefused(change, reason, message, hint, f"{change.commit} {headline}")
 
 
 def _deed(demand: Demand) -> str:
@@ -115,7 +126,3 @@ def _deed(demand: Demand) -> str:
     if demand.why is Why.ROOT:
         return f"changes {TRUST_PREFIX}, which the root rule guards"
     return "brings a trust policy whose own root rule must accept it"
-
-
-def _people(names: list[str]) -> str:
-    return f"only {' and '.join(names)}" if names else "none"

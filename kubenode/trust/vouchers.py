@@ -53,20 +53,26 @@ class Vouchers:
         approvers = sorted(self.approvers(policy))
         return f"it is {signed}" + (f" and approved by {', '.join(approvers)}" if approvers else "")
 
-    def notes(self, policy: TrustPolicy) -> tuple[str, ...]:
-        """Say of each approval that does not count why it does not, as whole sentences."""
+    def notes(self, policy: TrustPolicy, new: TrustPolicy | None = None) -> tuple[str, ...]:
+        """Say of each approval that does not count why it does not, as whole sentences.
+
+        `new` is the policy that the commit brings, if it is another: a key that only it lists counts for its own root
+        rule alone.
+        """
         notes: list[str] = []
         signer = self.signer(policy)
-        seen = {signer} if signer is not None else set()
+        seen: dict[str, PublicKey | None] = {signer: self.key} if signer is not None else {}
+        approved: set[str] = set()
         for approval in self.approvals:
             owner = policy.owner(approval.key) if approval.key is not None else None
             if not approval.counts or owner is None:
-                notes.append(_note(approval, owner, self.commit, policy))
-            elif owner in seen:
-                how = "signed the commit and approved it" if owner == signer else "approved it more than once"
-                notes.append(f"{owner} {how}, which counts once.")
-            if approval.counts and owner is not None:
-                seen.add(owner)
+                notes.append(_note(approval, owner, self.commit, policy, new))
+                continue
+            # Who signs a commit with an approval in it may well be who approved: only another key is worth a word.
+            if owner in approved or seen.get(owner, approval.key) != approval.key:
+                notes.append(f"{owner} vouches for it more than once, which counts as one person.")
+            seen.setdefault(owner, approval.key)
+            approved.add(owner)
         unique = tuple(dict.fromkeys(notes))
         if len(unique) > _MAX_NOTES:
             return (*unique[:_MAX_NOTES], f"{len(unique) - _MAX_NOTES} more approvals do not count.")
@@ -102,7 +108,7 @@ def gather(commit: Commit, fleet_id: str) -> Vouchers:
     return Vouchers(commit, key, unsigned, read_approvals(commit, fleet_id))
 
 
-def _note(approval: Approval, owner: str | None, commit: Commit, policy: TrustPolicy) -> str:
+def _note(approval: Approval, owner: str | None, commit: Commit, policy: TrustPolicy, new: TrustPolicy | None) -> str:
     if approval.flaw is Flaw.NEWER:
         return f"An approval of the format {approval.detail} is for a newer kubenode and was passed over."
     if approval.flaw is Flaw.UNREADABLE:
@@ -118,6 +124,9 @@ def _note(approval: Approval, owner: str | None, commit: Commit, policy: TrustPo
     who = owner or f"A stranger (key {key})"
     if approval.flaw is Flaw.STALE:
         return f"{who} approved another version of this change: {_version(approval, commit)}."
+    later = new.owner(approval.key) if new is not None and approval.key is not None else None
+    if later is not None:
+        return f"{later} approved it with a key that only the new policy lists: it counts for the new root rule alone."
     return f"The key {key} approved it and belongs to nobody in the policy of its parent."
 
 

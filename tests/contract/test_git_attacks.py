@@ -278,7 +278,7 @@ def test_messages_name_commit_key_person_and_rule(world: World) -> None:
         world.follow()
     for word in (head[:12], world.keys["ci"].key.fingerprint, "signed by ci", "rule 3", "nodes/**", "nodes/b.yaml"):
         assert word in caught.value.message
-    assert caught.value.hint == "One of alice must sign this change."
+    assert caught.value.hint.startswith("Still missing: alice. To approve: `kubenode trust approve BRANCH`")
 
 
 def test_a_local_merge_of_an_unsigned_branch_is_one_signed_change(world: World) -> None:

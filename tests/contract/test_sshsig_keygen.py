@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from kubenode.errors import Untrusted
 from kubenode.trust import sshsig
 from tests.gitrepo import SigningKey, sign_in_process
+from tests.unit.test_sshsig import MESSAGE as SIGNED
+from tests.unit.test_sshsig import SIGNERS, sk_ecdsa_sign, sk_ed_sign
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
 
@@ -28,8 +31,12 @@ def keygen_sign(key: SigningKey, message: bytes, *, namespace: str = "git", dige
 
 
 def keygen_accepts(folder: Path, key: SigningKey, signature: bytes, message: bytes, namespace: str = "git") -> bool:
+    return keygen_judges(folder, key.public, signature, message, namespace)
+
+
+def keygen_judges(folder: Path, public: str, signature: bytes, message: bytes, namespace: str = "git") -> bool:
     allowed, file = folder / "allowed", folder / "sig"
-    allowed.write_text(f"alice {key.public}\n")
+    allowed.write_text(f"alice {public}\n")
     file.write_bytes(signature)
     argv = ["ssh-keygen", "-Y", "verify", "-f", str(allowed), "-I", "alice", "-n", namespace, "-s", str(file)]
     return subprocess.run(argv, input=message, capture_output=True, check=False).returncode == 0
@@ -55,6 +62,30 @@ def test_same_verdicts(key: SigningKey, digest: str, tmp_path: Path) -> None:
     for name, (signature, message, expected) in cases.items():
         assert we_accept(key, signature, message) is expected, name
         assert keygen_accepts(tmp_path, key, signature, message) is expected, name
+
+
+@pytest.mark.parametrize("name", SIGNERS)
+@pytest.mark.parametrize("message", [SIGNED, SIGNED + b"x"], ids=["signed", "other"])
+def test_every_algorithm_gets_the_verdict_of_ssh_keygen(name: str, message: bytes, tmp_path: Path) -> None:
+    """Security keys and rsa-sha2-256 too, whose signatures are put together here from the key's own operation."""
+    signature = SIGNERS[name]()
+    key = sshsig.parse(signature).key
+    expected = message == SIGNED
+    assert keygen_judges(tmp_path, str(key), signature, message) is expected
+    try:
+        accepted = sshsig.verify(signature, message, namespace="git") == key
+    except Untrusted:
+        accepted = False
+    assert accepted is expected
+
+
+@pytest.mark.parametrize("sign", [sk_ed_sign, sk_ecdsa_sign])
+def test_we_are_stricter_about_untouched_security_keys(sign: Callable[[int], bytes], tmp_path: Path) -> None:
+    """`ssh-keygen -Y verify` leaves it to its caller to look at the flags; we do not take such a signature."""
+    signature = sign(0)
+    assert keygen_judges(tmp_path, str(sshsig.parse(signature).key), signature, SIGNED)
+    with pytest.raises(Untrusted, match="not touched"):
+        sshsig.verify(signature, SIGNED, namespace="git")
 
 
 def test_fingerprint_is_the_one_of_ssh_keygen(key: SigningKey) -> None:

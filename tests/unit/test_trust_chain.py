@@ -145,7 +145,9 @@ def test_what_no_rule_matches_is_denied(line: Line, path: str) -> None:
 
 
 def test_one_signature_never_makes_two_people(line: Line) -> None:
-    assert line.add("alice", "fleet.yaml").refused("asks for 2 of alice, bob", "only alice") == Reason.THRESHOLD_NOT_MET
+    assert (
+        line.add("alice", "fleet.yaml").refused("asks for 2 of alice, bob", "missing: bob") == Reason.THRESHOLD_NOT_MET
+    )
 
 
 def test_rewind_fork_and_swapped_parents(line: Line) -> None:
@@ -265,7 +267,7 @@ def test_an_old_policy_comes_back_only_by_a_new_allowed_change(line: Line) -> No
 
 def test_the_new_policy_must_accept_the_change_too(line: Line) -> None:
     line.add("alice", policy=homelab(line.keys, ("bob",)))
-    assert line.refused("whose own root rule must accept alice", "lets only bob") == Reason.NOT_ALLOWED
+    assert line.refused("whose own root rule must accept it", "lets only bob", "signed by alice") == Reason.NOT_ALLOWED
 
 
 def test_the_new_policy_may_not_ask_for_more_people_than_signed(line: Line) -> None:
@@ -275,7 +277,7 @@ def test_the_new_policy_may_not_ask_for_more_people_than_signed(line: Line) -> N
 
 def test_the_new_policy_must_know_the_key(line: Line) -> None:
     other = policy_yaml({"alice": [line.keys["bob"]]})
-    assert line.add("alice", policy=other).refused("whom the new policy does not know") == Reason.NOT_ALLOWED
+    assert line.add("alice", policy=other).refused("which belongs to nobody in that policy") == Reason.NOT_ALLOWED
 
 
 def test_other_files_of_trust_need_the_root_rule(keys: Mapping[str, SigningKey]) -> None:
