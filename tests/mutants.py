@@ -1,8 +1,8 @@
-"""Mutation check of the planner: `python -m tests.mutants`.
+"""Mutation check of the planner and of commit trust: `python -m tests.mutants [plan|trust]`.
 
-Each mutant is one small change of the planner's text that makes it unsafe or useless: a gate dropped, an order swapped,
-a comparison turned. It is applied to a copy, and the unit and property tests of the planner must fail there. A mutant
-that survives is a hole in the tests; one whose text is not found any more is stale and must be rewritten.
+Each mutant is one small change of the text that makes it unsafe or useless: a gate dropped, an order swapped, a
+comparison turned. It is applied to a copy, and the package's unit and property tests must fail there. A mutant that
+survives is a hole in the tests; one whose text is not found any more is stale and must be rewritten.
 """
 
 import os
@@ -14,13 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = tuple(f"tests/unit/test_plan_{name}.py" for name in ("decide", "hops", "slots", "windows"))
-PROPERTIES = ("tests/property/test_plan_properties.py",)
+TESTS = {
+    "plan": (
+        tuple(f"tests/unit/test_plan_{name}.py" for name in ("decide", "hops", "slots", "windows")),
+        ("tests/property/test_plan_properties.py",),
+    ),
+    "trust": (("tests/unit/test_trust_approvals.py",), ("tests/unit/test_trust_chain.py",)),
+}
+"""By package: the tests that are to fail, the quick ones first."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change: in this file of `kubenode/plan`, the one place that says `old` says `new`."""
+    """A change: in this file of the package, the one place that says `old` says `new`."""
 
     what: str
     file: str
@@ -28,7 +34,7 @@ class Mutant:
     new: str
 
 
-MUTANTS = (
+PLAN = (
     Mutant("act in a trial boot", "decide.py", "    _trial,\n", ""),
     Mutant("forget failed trials", "decide.py", "    _remember_failed_trial,\n", ""),
     Mutant(
@@ -84,25 +90,84 @@ MUTANTS = (
     Mutant("a window that closes late", "windows.py", "< window.duration for", "<= window.duration for"),
 )
 
-CONTROL = Mutant("none", "decide.py", "def decide(", "def decide(")
+TRUST = (
+    Mutant("count keys, not people", "policy.py", "len(self.people & signers) >= self.threshold", "bool(signers)"),
+    Mutant(
+        "count approvals, not people",
+        "assess.py",
+        "        return self.rule.met_by(self.vouched)",
+        "        return self.rule.met_by(self.vouched) or len(self.vouched) > 1",
+    ),
+    Mutant(
+        "count by the child's policy",
+        "assess.py",
+        "    people = vouchers.people(old)",
+        "    people = vouchers.people(new)",
+    ),
+    Mutant("approve for every fleet", "approvals.py", "\\nfleet {fleet_id}\\n", "\\n"),
+    Mutant("approve for every parent", "approvals.py", "\\nparent {parent}\\n", "\\n"),
+    Mutant("approve for every tree", "approvals.py", "\\ntree {tree}\\n", "\\n"),
+    Mutant(
+        "take a stale approval",
+        "approvals.py",
+        "None if same else Flaw.STALE",
+        "None",
+    ),
+    Mutant("take any purpose", "approvals.py", 'NAMESPACE = "kubenode-approval"', 'NAMESPACE = "git"'),
+    Mutant("take a commit that nobody vouches for", "assess.py", " and bool(self.people)", ""),
+    Mutant("forget paths without a rule", "assess.py", "            unmatched.append(change)", "            pass"),
+    Mutant(
+        "forget the new root rule",
+        "assess.py",
+        "    if new is not old:\n        demands",
+        "    if False:\n        demands",
+    ),
+    Mutant(
+        "let the old people speak for the new policy",
+        "assess.py",
+        "below_trust, vouchers.people(new))",
+        "below_trust, people)",
+    ),
+    Mutant("forget the root rule", "assess.py", "if below_trust and old.root_rule not in paths:", "if False:"),
+    Mutant(
+        "let approvals heal a wrong signature",
+        "vouchers.py",
+        "if error.reason != Reason.UNSUPPORTED_SIGNATURE:",
+        "if False:",
+    ),
+    Mutant(
+        "take a broken policy",
+        "assess.py",
+        "not (self.unmatched or self.broken or self.unmet)",
+        "not (self.unmatched or self.unmet)",
+    ),
+    Mutant("read approvals anywhere", "trailers.py", "if _is_block(block) and not", "if block and not"),
+    Mutant("read any number of approvals", "approvals.py", "len(found) > MAX_APPROVALS", "len(found) > 10_000"),
+    Mutant("follow any parent", "assess.py", "    _check_parent(commit, parent)\n", ""),
+)
+MUTANTS = {"plan": PLAN, "trust": TRUST}
+CONTROL = {
+    "plan": Mutant("none", "decide.py", "def decide(", "def decide("),
+    "trust": Mutant("none", "assess.py", "def assess(", "def assess("),
+}
 
 
-def killed_by(mutant: Mutant) -> str | None:
+def killed_by(mutant: Mutant, package: str) -> str | None:
     """Return which tests fail with this mutant, None when all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
-        for package in ("kubenode", "tests"):
-            shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__", "mkosi", "vm"))
-        path = copy / "kubenode" / "plan" / mutant.file
+        for top in ("kubenode", "tests"):
+            shutil.copytree(ROOT / top, copy / top, ignore=shutil.ignore_patterns("__pycache__", "mkosi", "vm"))
+        path = copy / "kubenode" / package / mutant.file
         text = path.read_text()
         if text.count(mutant.old) != 1:
             raise AssertionError(
                 f"stale mutant: {mutant.what!r} finds {text.count(mutant.old)} places in {mutant.file}"
             )
         path.write_text(text.replace(mutant.old, mutant.new))
-        for name, tests in (("unit", TESTS), ("property", PROPERTIES)):
+        for number, tests in enumerate(TESTS[package], 1):
             if _fails(copy, tests):
-                return name
+                return f"killed {number}"
     return None
 
 
@@ -139,18 +204,19 @@ def _fails(copy: Path, tests: tuple[str, ...]) -> bool:
 
 def main() -> int:
     """Print a table of all mutants; return 1 when one survives."""
-    survivors = 0
-    if killed_by(CONTROL) is not None:
-        print("The tests fail without any mutant: repair them first.")
-        return 1
-    for mutant in MUTANTS:
-        start = time.monotonic()
-        found = killed_by(mutant)
-        survivors += found is None
-        print(
-            f"{found or 'SURVIVES':<9} {time.monotonic() - start:4.1f} s  {mutant.file:<11} {mutant.what}", flush=True
-        )
-    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants were killed.")
+    count = survivors = 0
+    for package in sys.argv[1:] or MUTANTS:
+        if killed_by(CONTROL[package], package) is not None:
+            print(f"The tests of {package} fail without any mutant: repair them first.")
+            return 1
+        for mutant in MUTANTS[package]:
+            start = time.monotonic()
+            found = killed_by(mutant, package)
+            count += 1
+            survivors += found is None
+            where = f"{package}/{mutant.file}"
+            print(f"{found or 'SURVIVES':<9} {time.monotonic() - start:4.1f} s  {where:<20} {mutant.what}", flush=True)
+    print(f"{count - survivors} of {count} mutants were killed.")
     return 1 if survivors else 0
 
 
