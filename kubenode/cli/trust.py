@@ -60,7 +60,9 @@ def verify(
         _check_fleet(trusted.oid, tree.files, identity)
     except ChangeRefused as refusal:
         details = _details(fleet, refusal, revision, head)
-        raise show_refusal("TrustVerdict", refusal, output, commit=refusal.subject, details=details) from refusal
+        commit = refusal.assessment.commit
+        fields = {"commit": commit.oid, "author": commit.author, "subject": commit.subject}
+        raise show_refusal("TrustVerdict", refusal, output, details=details, **fields) from refusal
     except Untrusted as refusal:
         if refusal.reason == Reason.ANCHOR_MISSING and (folder / "shallow").exists():
             refusal.hint = f"This clone is shallow, as CI systems make them: git -C {fleet} fetch --unshallow"

@@ -111,7 +111,8 @@ def _unmet(change: Assessment, unmet: tuple[Demand, ...]) -> ChangeRefused:
     message += "".join(f" {note}" for note in change.vouchers.notes(policy, change.new))
     for other in unmet[1:]:
         message += f" It also {_deed(other)}; {other.rule} still needs {who_must((other,))}."
-    hint = f"Still missing: {who_must(unmet)}. To approve: `{APPROVE}`, in a clone that has this commit at the end of that branch."
+    hint = f"Still missing: {who_must(unmet)}. To approve: `{APPROVE}`, in a clone that has this commit at the end of "
+    hint += "that branch."
     if first.why is Why.NEW_ROOT:
         hint += " The new policy counts the keys that it lists itself."
     counted = first.rule.people & first.vouched

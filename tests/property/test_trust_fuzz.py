@@ -1,4 +1,4 @@
-"""Commits, trailers and signatures as an attacker may write them: no crash, and nothing accepted that was not vouched."""
+"""Commits, trailers and signatures as an attacker may write them: no crash, and nothing is accepted unvouched."""
 
 from pathlib import Path
 

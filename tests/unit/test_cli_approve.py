@@ -1,4 +1,4 @@
-"""`kubenode trust request`, `approve` and `show` on real clones: alice asks, bob and carol approve in their own clones."""
+"""`kubenode trust request`, `approve` and `show`: one person asks, two approve, each in a clone of their own."""
 
 import json
 import os
