@@ -46,7 +46,7 @@ def request(
 ) -> None:
     """Put your own approval into your change, so that others can add theirs, and say who must still approve.
 
-    The commit is made again with the same files, parents, author and message.
+    The commit is made again with the same files, parents, author and message. Somebody else's change is only looked at.
     Example: kubenode trust request -C homelab
     """
     change = read_change(fleet, revision, branch_needed=not print_only)
@@ -60,7 +60,8 @@ def request(
     if print_only:
         _print_trailer(change, signer)
         return
-    if voices(change.assessment, key) and not has_approved(change.assessment, key):
+    own = change.assessment.vouchers.key in (None, key)
+    if own and voices(change.assessment, key) and not has_approved(change.assessment, key):
         _keep_signature(change, owner_of(change.assessment, key))
         change = add_approval(change, signer)
         say(f"{change.name} is now commit {change.assessment.commit.short}, with your approval in it.")

@@ -47,6 +47,11 @@ def _measure(fleet: Path, commit: str) -> "tuple[str, Assessment]":
     from kubenode.trust.chain import assess_next
 
     parents = git(fleet, "rev-list", "--no-walk", "--parents", commit).text.split()[1:]
+    if not parents and (repository(fleet) / "shallow").exists():
+        raise UsageError(
+            f"the parent of commit {commit[:12]} is not in this clone, which is a shallow one",
+            hint=f"git{where(fleet)} fetch --unshallow",
+        )
     if not parents:
         raise UsageError(
             f"commit {commit[:12]} has no parent: it starts the history, and nodes are told to trust it by their seed",

@@ -21,7 +21,7 @@ kind: TrustPolicy
 metadata:
   name: {name}
 spec:
-  # Everybody whose SSH signature on a commit counts; lines as in .pub files. To revoke a key, remove it.
+  # Everybody whose SSH signature or approval counts; lines as in .pub files. To revoke a key, remove it.
   people:
     {person}:
       keys:

@@ -29,19 +29,18 @@ class Trailer:
 def trailers(message: bytes) -> tuple[Trailer, ...]:
     """Return the trailers of a message's last block, in order; none when that block is not one of trailers."""
     _, block = _split(message)
-    found: list[Trailer] = []
+    found: list[tuple[str, list[bytes]]] = []
     inside = False
     for line in block:
         match = _TRAILER.match(line)
         if match is not None:
-            found.append(Trailer(match[1].decode(), line[match.end() :].strip(_BLANK), False))
+            found.append((match[1].decode(), [line[match.end() :].strip(_BLANK)]))
         elif line[:1] in (b" ", b"\t") and inside:
-            last = found[-1]
-            found[-1] = Trailer(last.name, (last.value + b" " + line.strip(_BLANK)).strip(_BLANK), True)
+            found[-1][1].append(line.strip(_BLANK))
             continue
         # Other lines of a mixed block, and what is folded below them, are nobody's trailers.
         inside = match is not None
-    return tuple(found)
+    return tuple(Trailer(name, b" ".join(parts).strip(_BLANK), len(parts) > 1) for name, parts in found)
 
 
 def with_trailer(message: bytes, name: str, value: str) -> bytes:

@@ -66,6 +66,7 @@ MESSAGES = [
 ]
 PIECES = [b"", b"", b"title", b"text: here", b"words", LINE, b" folded", b"\tfolded", b"Signed-off-by: a", b"A : b"]
 PIECES += [b"(cherry picked from commit 1)", b"A:", b": x", b"A b: c", b"---", b"https://x", b"  ", b"\x0bA: b"]
+OTHERS = [piece for piece in PIECES if piece != LINE]
 
 
 @pytest.mark.parametrize("message", MESSAGES)
@@ -96,7 +97,7 @@ def test_a_trailer_is_added_where_git_adds_it(message: bytes) -> None:
     assert ours(added) == [*ours(message), LINE] == theirs(added)
 
 
-@given(st.lists(st.sampled_from([*PIECES, b"# comment", b"x: y\r", b"Conflicts:"]), max_size=9).map(b"\n".join))
+@given(st.lists(st.sampled_from([*OTHERS, b"# comment", b"x: y\r", b"Conflicts:"]), max_size=9).map(b"\n".join))
 @settings(max_examples=200, deadline=None)
 def test_an_added_trailer_is_found_and_can_be_taken_away(message: bytes) -> None:
     added = with_trailer(message, NAME, VALUE)

@@ -21,6 +21,7 @@ def remembered_verdicts():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(execute, "verify_release", _remember(execute.verify_release))
         patch.setattr(follow, "authenticate", _remember(follow.authenticate))
+        patch.setattr(follow, "trust_anchor", _remember(follow.trust_anchor))
         loaded = _remember(tick.load_fleet)
         patch.setattr(tick, "load_fleet", loaded)
         patch.setattr(follow, "load_fleet", loaded)

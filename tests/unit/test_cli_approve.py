@@ -173,6 +173,23 @@ def test_a_commit_that_its_author_did_not_prepare(team: Team) -> None:
     assert team.git("bob", "rev-parse", "work") == commit
 
 
+def test_asking_for_somebody_elses_change_approves_nothing(team: Team) -> None:
+    commit = team.change("operator", "nodes/x.yaml")
+    team.take("bob")
+    done = team.run("bob", "request", "work")
+    assert (done.code, "Still missing: bob" in done.last) == (0, True), done.err
+    assert team.git("bob", "rev-parse", "work") == commit
+
+
+def test_a_shallow_clone_says_so(team: Team) -> None:
+    team.change("operator", "nodes/x.yaml")
+    words = ("clone", "--quiet", "--depth=1", "--branch=work", f"file://{team.top / 'hub.git'}", team.top / "shallow")
+    team.git("operator", *words)
+    done = team.run("shallow", "approve", "work")
+    assert done.code == 64
+    assert "fetch --unshallow" in done.err
+
+
 def test_one_approval_is_enough_when_the_author_has_no_say(team: Team) -> None:
     team.change("carol", "pools/standalone.yaml")
     assert "Still missing: bob" in team.run("carol", "request").last

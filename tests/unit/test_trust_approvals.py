@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import process_time
 
 import pytest
 
@@ -367,6 +368,28 @@ def test_a_new_person_may_sign_the_change_that_lets_him_in(repo: Repo) -> None:
     assert repo.trust(repo.commit("mallory", new=new, by=("alice", "bob"))).signer is None
 
 
+def test_no_approval_helps_a_path_without_a_rule(repo: Repo) -> None:
+    commit = repo.commit("alice", "README.md", by=("bob", "carol", "ci"))
+    assert repo.refused(commit, "no rule of the trust policy speaks about that path") == Reason.NO_RULE_MATCHES
+
+
+def test_everything_below_trust_needs_the_root_rule(keys: Keys) -> None:
+    text = policy(keys).replace(
+        "  rules:\n", '  rules:\n    - {paths: ["trust/sigstore/**"], people: [ci], threshold: 1}\n'
+    )
+    repo = Repo(keys, text)
+    path = "trust/sigstore/trusted_root.json"
+    assert repo.refused(repo.commit("ci", path, by=("alice",)), "root rule guards") == Reason.THRESHOLD_NOT_MET
+    assert repo.refused(repo.commit("alice", path, by=("bob",)), "lets only ci") == Reason.NOT_ALLOWED
+    assert repo.trust(repo.commit("ci", path, by=("alice", "bob"))).verified == 1
+
+
+def test_approvals_follow_the_trusted_parent_only(repo: Repo) -> None:
+    raw = signed_commit(repo.keys["alice"], TREE, ("9" * 40,), f"x\n\n{repo.approval('bob', parent='9' * 40)}")
+    commit = CommitEvidence(object_id("commit", raw), raw, (), repo.policy)
+    assert repo.refused(commit, "follows 999999999999") == Reason.NOT_DESCENDANT
+
+
 # The view that people get before they approve.
 
 
@@ -400,6 +423,17 @@ def test_the_payload_names_fleet_parent_and_tree(repo: Repo) -> None:
     )
     odd = approvals.payload(f"f\nparent {TREE}", BASE, TREE)
     assert odd.startswith(approvals.payload("", BASE, TREE)[:-1])
+
+
+@pytest.mark.parametrize("line", ["K:", " x", "x", "Kubenode-Approval: x"])
+def test_a_message_of_a_mebibyte_is_read_quickly(repo: Repo, line: str) -> None:
+    """Whoever can push can write one: the work grows with its size, not with the square of it."""
+    text = "title\n\nKey: value\n" + f"{line}\n" * ((1 << 20) // (len(line) + 1) - 1000)
+    with pytest.raises(Untrusted) as caught:
+        start = process_time()
+        repo.trust(repo.commit(None, "nodes/a", message=text))
+    assert process_time() - start < 10
+    assert caught.value.reason in (Reason.UNSIGNED_COMMIT, Reason.TOO_MUCH_EVIDENCE)
 
 
 def test_reading_keeps_what_stood_there(repo: Repo) -> None:
