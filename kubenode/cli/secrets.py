@@ -136,7 +136,8 @@ def _reseal(fleet: Path, name: str | None, keys: list[Path]) -> None:
         say(f"Sealed {secret.name} to {sealing.described(secret.sealed)}.")
         gone = sealing.dropped(before[secret.name].sealed, secret.sealed)
         if gone:
-            say(f"  {gone} could open it until now, and still can open what is in git's history: change what is in it.")
+            say(f"  The earlier keys of {gone} still open what is in git's history.")
+            say("  If they may be in the wrong hands, change the secret itself.")
     if failed:
         raise HostError(
             f"{len(failed)} of {len(stale)} secrets could not be sealed again: {', '.join(failed)}",
