@@ -123,6 +123,7 @@ def _check_readers(reading: Reading, name: str, secret: SealedSecret) -> Iterato
     path = path_of(Kind.SEALED_SECRET, name)
     where = reading.at(path, "spec", "sealed")
     sealed, missing, needing = dict(secret.sealed.nodes), [], set()
+    owners = Counter(node.age_recipient for node in reading.nodes.values())  # Shared ones are a mistake already.
     for node in reading.nodes.values():
         if not needed_by(secret, node, reading.pools.get(node.pool)):
             continue
@@ -131,7 +132,7 @@ def _check_readers(reading: Reading, name: str, secret: SealedSecret) -> Iterato
             message = f"node {node.name!r} needs the secret {name!r}, but has no age recipient to seal it to"
             hint = f"Make its identity, then seal again: kubenode seed {node.name}"
             yield problem(reading.at(path_of(Kind.NODE, node.name), "spec"), "no-recipient", message, hint)
-        elif sealed.get(node.name) != node.age_recipient:
+        elif sealed.get(node.name) != node.age_recipient and owners[node.age_recipient] == 1:
             missing.append(f"node {node.name}")
     theirs = dict(secret.sealed.operators)
     people: Any = reading.value(POLICY_PATH, "spec", "people") or {}
