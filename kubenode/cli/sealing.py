@@ -132,7 +132,7 @@ def place(old: SealedSecret | None, path: str | None, mode: str | None, owner: s
     try:
         file = replace(file, mode=scalars.mode(mode)) if mode is not None else file
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error), hint="For example: --mode 0640") from error
     return replace(file, owner=owner) if owner else file
 
 

@@ -81,8 +81,10 @@ def _block_at(text: str, keys: tuple[str, ...]) -> tuple[list[str], int, int, in
         raise KeyError(".".join(keys))
     lines = text.splitlines(keepends=True)
     first = node.start_mark.line - 1
-    while not lines[first].lstrip().startswith(f"{keys[-1]}:"):
+    while first >= 0 and not lines[first].lstrip().startswith(f"{keys[-1]}:"):
         first -= 1
+    if first < 0:  # In braces, or on the line of its key.
+        raise KeyError(".".join(keys))
     indent = len(lines[first]) - len(lines[first].lstrip())
     last = first + 1
     while last < len(lines) and len(lines[last]) - len(lines[last].lstrip()) > indent:
