@@ -145,7 +145,8 @@ def parse_readers(
     readers: Sequence[str], documents: FleetDocuments
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Role, ...]]:
     """Read "node:NAME", "pool:NAME" and "role:ROLE"; return nodes, pools and roles. Raises UsageError."""
-    known: dict[str, Collection[str]] = {"node": documents.nodes, "pool": documents.pools, "role": [role.value for role in Role]}
+    roles_known = [role.value for role in Role]
+    known: dict[str, Collection[str]] = {"node": documents.nodes, "pool": documents.pools, "role": roles_known}
     found: dict[str, set[str]] = {kind: set() for kind in known}
     for reader in readers:
         kind, colon, name = reader.partition(":")
