@@ -192,6 +192,8 @@ def unseal(
     from kubenode.host.age import unseal as opened
     from kubenode.host.files import write_new
 
+    if output != _STDIN and output.resolve().is_relative_to(fleet.resolve()):
+        raise UsageError(f"{output} would be plain text in the fleet repo", hint="Name a file elsewhere.")
     if output != _STDIN and (output.exists() or output.is_symlink()):
         raise UsageError(f"{output} exists and is not written over", hint="Name another file.")
     read = sealing.read_fleet(fleet)

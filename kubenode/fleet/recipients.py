@@ -5,7 +5,7 @@ Sources: https://c2sp.org/age ("The X25519 recipient type"), BIP 173 (Bech32), a
 
 import base64
 import hashlib
-from functools import reduce
+from functools import lru_cache, reduce
 
 from kubenode.trust.keys import PublicKey
 
@@ -15,6 +15,7 @@ _GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _SSH = ("ssh-ed25519", "ssh-rsa")
 
 
+@lru_cache(maxsize=1 << 14)
 def canonical(text: str) -> str:
     """Return a recipient in its one form: lower case, SSH keys without comment. Raises ValueError saying why not."""
     if text.startswith("age1"):

@@ -99,6 +99,40 @@ def test_from_a_file_and_of_any_bytes(sealed: World, tmp_path: Path) -> None:
     )
 
 
+WATCHED = """
+import os, sys
+written = set()
+
+def watch(event, arguments):
+    if event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        written.add(str(arguments[0]))
+    elif event in ("subprocess.Popen", "os.exec"):
+        print("started", *arguments[1][:1])
+
+sys.addaudithook(watch)
+sys.dont_write_bytecode = True
+try:
+    from kubenode.cli.main import main
+    main()
+finally:
+    print(*sorted(written), sep="\\n")
+"""
+
+
+def test_only_the_two_files_are_opened_for_writing(sealed: World) -> None:
+    """No temporary file has the plain text: nothing else is written, and no process is started that could."""
+    argv = [sys.executable, "-c", WATCHED, "seal", "db", "-C", str(sealed.fleet)]
+    done = subprocess.run(argv, input=SECRET, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    names = [re.sub(r"[0-9a-f]{16}", "X", Path(line).name) for line in done.stdout.decode().splitlines()]
+    assert names == [".db.age.X.tmp", ".db.yaml.X.tmp"]
+
+
+def test_unseal_writes_no_plain_text_into_the_repo(sealed: World) -> None:
+    done = sealed.run("unseal", "db", "--output", sealed.fleet / "x")
+    assert (done.code, "would be plain text in the fleet repo" in done.err, sealed.dirty) == (64, True, "")
+
+
 def test_unseal_writes_over_nothing(sealed: World, tmp_path: Path) -> None:
     output = tmp_path / "there"
     output.write_text("mine")

@@ -175,6 +175,16 @@ def test_a_stranger_at_the_head(world: World) -> None:
     assert decode_seed((folder(world) / "seed.json").read_bytes()).anchor == world.git("rev-parse", "HEAD^")
 
 
+def test_a_shallow_clone(world: World, tmp_path: Path) -> None:
+    shallow = tmp_path / "shallow"
+    world.git("clone", "--quiet", "--depth=1", world.fleet.as_uri(), shallow)
+    done = kubenode("seed", "edge-1", "-C", shallow, "--fleet-url", URL)
+    assert (done.code, "is a shallow clone: its history cannot be authenticated from the start" in done.err) == (
+        64,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -207,15 +207,17 @@ def _is_kubeconfig(file: str) -> bool:
 def _shares_path(reading: Reading, name: str, secret: SealedSecret) -> str:
     """Return what else goes to the secret's path on one of its nodes, empty when nothing does."""
     assert secret.file is not None
+    path = secret.file.path
+    pools = {it.name for it in reading.pools.values() if any(file.path == path for file in it.files)}
+    others = [it for it in reading.secrets.values() if it.name < name and it.file is not None and it.file.path == path]
+    if not pools and not others:
+        return ""
     for node in reading.nodes.values():
         pool = reading.pools.get(node.pool)
-        if not needed_by(secret, node, pool):
-            continue
-        if pool is not None and any(file.path == secret.file.path for file in pool.files):
-            return f"a file of pool {pool.name!r}"
-        for other in sorted(reading.secrets):
-            theirs = reading.secrets[other]
-            same = other < name and theirs.file is not None and theirs.file.path == secret.file.path
-            if same and needed_by(theirs, node, pool):
+        if needed_by(secret, node, pool):
+            if node.pool in pools:
+                return f"a file of pool {node.pool!r}"
+            other = next((it.name for it in others if needed_by(it, node, pool)), None)
+            if other is not None:
                 return f"the secret {other!r}"
     return ""
