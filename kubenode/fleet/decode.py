@@ -7,6 +7,7 @@ from kubenode.fleet.layout import API_GROUP, Kind
 from kubenode.model.documents import (
     Channel,
     Cluster,
+    ClusterCA,
     File,
     Fleet,
     Image,
@@ -16,6 +17,9 @@ from kubenode.model.documents import (
     Release,
     Role,
     Rollout,
+    Sealed,
+    SealedSecret,
+    SecretFile,
     SlotSizes,
     StorageMount,
     Window,
@@ -180,6 +184,41 @@ def image(document: Document, name: str) -> Image:
             data=slots.number_or("data", sizes.data),
         ),
     )
+
+
+def sealed_secret(document: Document, name: str) -> SealedSecret:
+    """Read a SealedSecret. Raises FleetInvalid."""
+    check_header(document, Kind.SEALED_SECRET, name)
+    spec = Fields(document, "spec")
+    readers, sealed = spec.part("for"), spec.part("sealed")
+    operators = sealed.part("operators")
+    return SealedSecret(
+        name=name,
+        sealed=Sealed(
+            sha256=sealed.parsed("sha256", scalars.hex_digest),
+            nodes=sealed.part("nodes").pairs(),
+            operators=tuple((person, operators.texts(person)) for person in operators.names()),
+        ),
+        nodes=readers.texts("nodes"),
+        pools=readers.texts("pools"),
+        roles=readers.parsed_list("roles", Role),
+        operators=spec.texts("operators"),
+        file=_secret_file(spec.part("file")) if spec.present("file") else None,
+        cluster_ca=_cluster_ca(spec.part("clusterCA")) if spec.present("clusterCA") else None,
+    )
+
+
+def _secret_file(fields: Fields) -> SecretFile:
+    return SecretFile(
+        path=fields.text("path"),
+        mode=fields.parsed_or("mode", scalars.mode, SecretFile.mode),
+        owner=fields.text_or_none("owner") or SecretFile.owner,
+    )
+
+
+def _cluster_ca(fields: Fields) -> ClusterCA:
+    digest = fields.parsed("caCertHash", scalars.hex_digest)
+    return ClusterCA(certificate=fields.text("certificate"), ca_cert_hash=f"sha256:{digest}")
 
 
 def missing(path: str, hint: str) -> FleetInvalid:

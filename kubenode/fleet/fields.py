@@ -114,6 +114,10 @@ class Fields:
                 self.refuse(key, f"{self._name(key)}: {error}")
         return tuple(found)
 
+    def names(self) -> tuple[str, ...]:
+        """Return every key of this mapping."""
+        return tuple(self._value)
+
     def present(self, name: str) -> bool:
         """Say whether a field is there and not null."""
         return self._value.get(name) is not None

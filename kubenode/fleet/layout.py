@@ -20,6 +20,7 @@ class Kind(StrEnum):
     IMAGE = "Image"
     POOL = "Pool"
     NODE = "Node"
+    SEALED_SECRET = "SealedSecret"
 
 
 FIXED = {FLEET_PATH: Kind.FLEET, "trust/policy.yaml": Kind.TRUST_POLICY}
@@ -29,6 +30,7 @@ FOLDERS = {
     "images": Kind.IMAGE,
     "pools": Kind.POOL,
     "nodes": Kind.NODE,
+    "secrets": Kind.SEALED_SECRET,
 }
 _FOLDER_OF = {kind: folder for folder, kind in FOLDERS.items()}
 

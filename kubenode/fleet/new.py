@@ -11,7 +11,7 @@ from kubenode.fleet.problems import Severity
 from kubenode.fleet.validate import validate
 from kubenode.trust.policy import POLICY_PATH, Builder
 
-_DROPPED = (Kind.NODE, Kind.RELEASE)
+_DROPPED = (Kind.NODE, Kind.RELEASE, Kind.SEALED_SECRET)
 _SCHEMA_LINE = re.compile(r"^(# yaml-language-server: \$schema=)\.\./", re.MULTILINE)
 
 _POLICY = """\
@@ -26,7 +26,7 @@ spec:
     {person}:
       keys:
         - {key}
-
+{recipients}
   # The first rule that matches a changed path decides; a path without a rule can't be changed by anyone.
   # The threshold counts people. With a second person, raise the one of trust/** to 2: then nobody can change alone
   # who is trusted.
@@ -40,6 +40,12 @@ spec:
 
   # Whose images a channel takes, as written in the Sigstore certificate.
   builders:
+"""
+
+_RECIPIENTS = """\
+      # What secrets are sealed to (`kubenode seal`): this SSH key, or a key of its own (age1..., see age-keygen).
+      ageRecipients:
+        - {key}
 """
 
 
@@ -60,7 +66,7 @@ def render_new(
     The example's nodes and releases are left out, its channels are empty, its cluster is a comment. The schemas come
     along, for editors. Raises UsageError when the result would not be valid, because a value is not.
     """
-    files = {path: data for path, data in example.items() if kind_at(path) not in _DROPPED}
+    files = {path: data for path, data in example.items() if not _is_dropped(path)}
     channels = [path for path in files if kind_at(path) is Kind.CHANNEL]
     for path in channels:
         files[path] = replace(files[path].decode(), "[]", "spec", "releases").encode()
@@ -70,7 +76,9 @@ def render_new(
     files[FLEET_PATH] = comment_out(fleet, "spec", "cluster").encode()
     cluster = files[KUBEADM_CLUSTER_PATH].decode()
     files[KUBEADM_CLUSTER_PATH] = replace(cluster, quoted(name), "clusterName").encode()
-    policy = _POLICY.format(name=quoted(name), person=quoted(person), key=quoted(ssh_key.strip()))
+    key = quoted(ssh_key.strip())
+    recipients = _RECIPIENTS.format(key=key) if ssh_key.startswith(("ssh-ed25519 ", "ssh-rsa ")) else ""
+    policy = _POLICY.format(name=quoted(name), person=quoted(person), key=key, recipients=recipients)
     allowed = f"{{issuer: {quoted(builder.issuer)}, identity: {quoted(builder.identity)}}}"
     for channel in sorted(path.rpartition("/")[2].removesuffix(".yaml") for path in channels):
         policy += f"    {channel}:\n      - {allowed}\n"
@@ -84,3 +92,7 @@ def render_new(
         if problem.severity is Severity.ERROR:
             raise UsageError(f"the new fleet would not be valid: {problem.message}", hint=problem.hint)
     return files
+
+
+def _is_dropped(path: str) -> bool:
+    return kind_at(path) in _DROPPED or path.endswith(".age")

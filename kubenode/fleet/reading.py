@@ -9,7 +9,7 @@ from kubenode.fleet import decode
 from kubenode.fleet.explain import explain
 from kubenode.fleet.layout import API_VERSION, FIXED, Kind, home_of, kind_at, name_at, names_of, path_of
 from kubenode.fleet.problems import Problem, from_error, problem
-from kubenode.model.documents import Channel, Fleet, Image, Node, Pool, Release
+from kubenode.model.documents import Channel, Fleet, Image, Node, Pool, Release, SealedSecret
 from kubenode.trust.strictyaml import Document, load
 
 _MISSING = {
@@ -30,6 +30,7 @@ class Reading:
     pools: dict[str, Pool] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
+    secrets: dict[str, SealedSecret] = field(default_factory=dict)
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names of all documents of a kind, sound or not."""
@@ -113,6 +114,8 @@ def _keep(reading: Reading, document: Document, kind: Kind, name: str) -> None:
             reading.nodes[name] = decode.node(document, name)
         case Kind.IMAGE:
             reading.images[name] = decode.image(document, name)
+        case Kind.SEALED_SECRET:
+            reading.secrets[name] = decode.sealed_secret(document, name)
         case Kind.TRUST_POLICY:
             pass  # Read by kubenode.trust, see checks.trust.
     reading.documents[document.path] = document
@@ -128,7 +131,9 @@ def _check_header(document: Document, kind: Kind) -> list[Problem]:
     found, version = value.get("kind"), value.get("apiVersion")
     if isinstance(found, str) and found != kind:
         hint = f"Write kind: {kind}."
-        if found in list(Kind):
+        if kind is Kind.SEALED_SECRET:
+            hint = "secrets/ is in git for everybody to read: seal the file with `kubenode seal` and remove this one."
+        elif found in list(Kind):
             hint = f"A {found} belongs in {home_of(Kind(found))}."
         message = f"kind is {found[:80]!r}, but a {kind} belongs here"
         return [problem(document.locate("kind"), "wrong-kind", message, hint)]

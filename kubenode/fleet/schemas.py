@@ -25,6 +25,7 @@ FILES = {
     Kind.IMAGE: "image.json",
     Kind.POOL: "pool.json",
     Kind.NODE: "node.json",
+    Kind.SEALED_SECRET: "sealed-secret.json",
 }
 
 

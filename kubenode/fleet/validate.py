@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from kubenode.fleet.checks import cluster, kubeadm, layout, machines, references, releases, trust
+from kubenode.fleet.checks import cluster, kubeadm, layout, machines, references, releases, secrets, trust
 from kubenode.fleet.problems import Problem, Severity, in_order
 from kubenode.fleet.reading import Reading, read_all
 
@@ -18,6 +18,9 @@ _CHECKS: tuple[Callable[[Reading], Iterable[Problem]], ...] = (
     machines.check_identities,
     machines.check_windows,
     machines.check_files,
+    secrets.check_recipients,
+    secrets.check_sealed,
+    secrets.check_places,
     trust.check_policy,
     trust.check_trusted_root,
     kubeadm.check_kubeadm,

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from kubenode.errors import HostError, NoSpace
+from kubenode.errors import HostError, NoSpace, UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -21,6 +21,27 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o600) -> None:
     """
     with replacing(path, mode, size=len(data)) as file:
         file.write(data)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that must not be there yet, flushed to the disk; nothing of it is left when that fails.
+
+    It is never readable by more than `mode` says. Raises UsageError when it exists, NoSpace, HostError.
+    """
+    with host_errors(f"{path} cannot be written", path.parent, len(data)):
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        except FileExistsError as error:
+            raise UsageError(f"{path} exists and is not written over", hint="Name another place.") from error
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 from kubenode.errors import HostError, StateLost, TryLater
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
 from kubenode.host.paths import Paths
+from kubenode.host.seed import SEED, places
 from kubenode.host.statefiles import (
     API_VERSION,
     MAX_BYTES,
@@ -27,7 +28,6 @@ from kubenode.model.state import NodeStatus, Seed, TrustState
 
 _TRUST = ("trust.json", "trust.backup.json")
 _JOURNAL = "journal.json"
-_CREDENTIAL = "kubenode.seed"
 _KEPT_BAD = 3
 """Damaged journals that are kept, the newest ones."""
 _BAD_NUMBER = re.compile(r"journal\.json\.bad-([0-9]{1,9})")
@@ -68,13 +68,8 @@ class StateFolder:
 
         The first that exists counts. Raises HostError saying where it was looked for, or what is wrong with it.
         """
-        places = [
-            self._paths.root / "run/credentials/@system" / _CREDENTIAL,
-            self._folder / "seed.json",
-        ]
-        if "CREDENTIALS_DIRECTORY" in self._environment:
-            places.insert(0, Path(self._environment["CREDENTIALS_DIRECTORY"]) / _CREDENTIAL)
-        for place in places:
+        looked = places(SEED, self._paths, self._environment)
+        for place in looked:
             data = _read(place)
             if data is not None:
                 try:
@@ -82,8 +77,8 @@ class StateFolder:
                 except ValueError as error:
                     raise HostError(f"the seed {place} cannot be used: {error}", hint="see docs/host.md") from error
         raise HostError(
-            f"this machine has no seed; it was looked for in {', '.join(map(str, places))}",
-            hint="give the machine the credential kubenode.seed, or install it with a seed",
+            f"this machine has no seed; it was looked for in {', '.join(map(str, looked))}",
+            hint=f"give the machine the credential {SEED}, which `kubenode seed` makes, or install it with a seed",
         )
 
     def load_trust(self) -> TrustState | None:

@@ -94,6 +94,18 @@ def decode_journal(data: bytes) -> Journal:
     return Journal(attempts, _optional(document, "superseded"))
 
 
+def encode_seed(seed: Seed) -> bytes:
+    """Return a seed as the JSON that `decode_seed` reads. There is no secret in it."""
+    document = {
+        "fleetUrl": seed.fleet_url,
+        "fleetId": seed.fleet_id,
+        "anchor": seed.anchor,
+        "node": seed.node,
+        "branch": seed.branch,
+    }
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
 def decode_seed(data: bytes) -> Seed:
     """Return a seed. Raises ValueError naming the key that is missing, unknown or wrong: people write seeds."""
     document = _parse(data)

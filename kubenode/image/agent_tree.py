@@ -29,25 +29,12 @@ TARGET = {
     "extra": "",
 }
 PLATFORM = "x86_64-manylinux_2_28"
-NOT_ON_NODES = frozenset({"jsonschema", "packaging", "uv"})
-"""What only laptops and builders import: `validate` and this module."""
-LAPTOP_ONLY = {
-    "": {"_data", "image", "lab", "__main__.py"},
-    "cli": {
-        "approve.py",
-        "build.py",
-        "changes.py",
-        "changeview.py",
-        "clone.py",
-        "demo.py",
-        "fleet.py",
-        "main.py",
-        "plan.py",
-        "trust.py",
-        "trustshow.py",
-    },
-}
-"""What a node does not import, by folder of the kubenode package."""
+NOT_ON_NODES = frozenset({"bcrypt", "jsonschema", "packaging", "pyrage", "uv"})
+"""What only laptops and builders import: `validate`, `seal` and this module."""
+LAPTOP_ONLY = frozenset({"_data", "image", "lab", "__main__.py"})
+"""What a node does not import, at the top of the kubenode package."""
+NODE_CLI = frozenset({"__init__.py", "agent.py", "app.py", "node.py", "options.py", "output.py", "wire.py"})
+"""All that a node imports of `kubenode.cli`: what is not named here is for laptops and builders."""
 JUNK = ("**/__pycache__", "**/tests", "bin", "**/*.pyi", "**/py.typed", ".lock", "**/*.dist-info/RECORD")
 
 
@@ -137,9 +124,13 @@ def make_tree(agent_source: Path, pins: tuple[Pin, ...], cache: Path, target: Pa
 
 def _only_the_agent(source: Path) -> Callable[[str, list[str]], set[str]]:
     """Return what copytree shall leave out: caches, package data, and what only laptops import."""
-    left_out = {source / folder: names for folder, names in LAPTOP_ONLY.items()}
 
     def ignore(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name == "__pycache__" or name in left_out.get(Path(folder), ())}
+        left_out = {"__pycache__"}
+        if Path(folder) == source:
+            left_out |= LAPTOP_ONLY
+        elif Path(folder) == source / "cli":
+            left_out |= set(names) - NODE_CLI
+        return left_out & set(names)
 
     return ignore

@@ -9,8 +9,11 @@ from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.host.process import run
+from kubenode.host.seed import SEED
+from kubenode.host.statefiles import encode_seed
 from kubenode.lab import probe
 from kubenode.lab.qemu import MachineConfig, VirtualMachine
+from kubenode.model.state import Seed
 
 STATUS = "/var/lib/kubenode/status.json"
 AGENT = "kubenode-reconcile.service"
@@ -24,11 +27,11 @@ Status = Mapping[str, Any]
 class LabNode:
     """A node whose seed comes from the hypervisor; its agent ticks by a fast timer or, with `manual`, when told to."""
 
-    def __init__(self, name: str, image: Path, work: Path, seed: Mapping[str, str], *, manual: bool = False) -> None:
+    def __init__(self, name: str, image: Path, work: Path, seed: Seed, *, manual: bool = False) -> None:
         credentials = {
             **probe.credentials(),
-            "kubenode.seed": json.dumps(seed).encode(),
-            "system.machine_id": hashlib.sha256(seed["node"].encode()).hexdigest()[:32].encode(),
+            SEED: encode_seed(seed),
+            "system.machine_id": hashlib.sha256(seed.node.encode()).hexdigest()[:32].encode(),
             "systemd.unit-dropin.kubenode-reconcile.timer~lab": SLOW_TIMER if manual else FAST_TIMER,
         }
         self.name = name

@@ -4,7 +4,6 @@ The seed goes in as SMBIOS strings, which systemd reads as credentials. A power 
 survives it, so what the guest flushed is on the disk and what it did not flush is lost, as on real hardware.
 """
 
-import base64
 import contextlib
 import functools
 import json
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from kubenode.errors import HostError
 from kubenode.host.process import run, spawn
+from kubenode.host.seed import smbios_string
 
 if TYPE_CHECKING:
     from subprocess import Popen  # noqa: TID251 - the type only
@@ -197,10 +197,7 @@ def firmware() -> tuple[Path, Path]:
 
 def smbios_strings(config: MachineConfig) -> list[str]:
     """Return the SMBIOS strings of a machine: its credentials and its additions to the kernel command line."""
-    strings = [
-        f"io.systemd.credential.binary:{name}={base64.b64encode(value).decode()}"
-        for name, value in config.credentials.items()
-    ]
+    strings = [smbios_string(name, value) for name, value in config.credentials.items()]
     if config.kernel_extra:
         strings.append("io.systemd.stub.kernel-cmdline-extra=" + " ".join(config.kernel_extra))
     return strings

@@ -18,6 +18,7 @@ from kubenode.errors import HostError
 from kubenode.host.process import Completed, run
 from kubenode.lab.qemu import HOST_ADDRESS
 from kubenode.lab.serve import Faults, git_daemon, http_store
+from kubenode.model.state import Seed
 
 Show = Callable[[str], None]
 
@@ -165,9 +166,9 @@ class Workshop:
             stack.enter_context(git_daemon(self.bare.parent, self.ports.git, self.logs / "git-daemon.log"))
             yield faults
 
-    def seed(self, node: str, anchor: str) -> dict[str, str]:
-        """Return the seed of a node as the document its agent reads."""
-        return {"fleetUrl": self.fleet_url, "fleetId": self.fleet_id, "anchor": anchor, "node": node}
+    def seed(self, node: str, anchor: str) -> Seed:
+        """Return the seed of a node."""
+        return Seed(self.fleet_url, self.fleet_id, anchor, node)
 
 
 def write_tree(root: Path, files: Sequence[tuple[str, str]]) -> None:

@@ -164,6 +164,54 @@ class Image:
 
 
 @dataclass(frozen=True)
+class SecretFile:
+    """Where a node puts an opened secret: an absolute path, permissions, and the owner's name (user or user:group)."""
+
+    path: str
+    mode: int = 0o600
+    owner: str = "root"
+
+
+@dataclass(frozen=True)
+class ClusterCA:
+    """The public half of the cluster's CA set: its certificate (PEM) and what joining nodes pin.
+
+    `ca_cert_hash` is "sha256:" and 64 hex digits over the certificate's SubjectPublicKeyInfo, as kubeadm's
+    discovery-token-ca-cert-hash.
+    """
+
+    certificate: str
+    ca_cert_hash: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What `secrets/<name>.age` is: its sha256 (64 hex digits) and the age recipients it was sealed to, by owner."""
+
+    sha256: str
+    nodes: tuple[tuple[str, str], ...] = ()
+    operators: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class SealedSecret:
+    """`secrets/<name>.yaml`: who needs the sealed file beside it, and where nodes put what is in it.
+
+    Nodes need it by name, by pool or by role; `operators` are names of people of the trust policy. Without `file` it
+    is for kubenode itself. `cluster_ca` stands in the one secret that holds the cluster's CA set.
+    """
+
+    name: str
+    sealed: Sealed
+    nodes: tuple[str, ...] = ()
+    pools: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+    operators: tuple[str, ...] = ()
+    file: SecretFile | None = None
+    cluster_ca: ClusterCA | None = None
+
+
+@dataclass(frozen=True)
 class FleetDocuments:
     """Every document of one fleet repo, by name."""
 

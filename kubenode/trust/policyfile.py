@@ -61,7 +61,7 @@ class _PolicyReader:
         for person, entry in self._filled_mapping(at, value, "person").items():
             if not _NAME.fullmatch(person):
                 self._refuse_key((*at, person), f"`{person[:80]}` is not a name of lower-case letters, digits and .-_")
-            keys = self._mapping((*at, person), entry, required=("keys",))["keys"]
+            keys = self._mapping((*at, person), entry, required=("keys",), optional=("ageRecipients",))["keys"]
             people[person] = self._keys((*at, person, "keys"), keys)
             for index, key in enumerate(people[person]):
                 other = owners.setdefault(key.blob, person)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 import pytest
-from fleets import cases_documents, cases_references, cases_trust
+from fleets import cases_documents, cases_references, cases_secrets, cases_trust
 from fleets.mutations import EXAMPLE, FLEET, NODE, POLICY, ROOT, WORKERS, Case, put, remove
 
 from kubenode.fleet.problems import Severity
 from kubenode.fleet.validate import is_valid, validate
 from kubenode.host.tree import read_folder
 
-CASES = [*cases_documents.CASES, *cases_references.CASES, *cases_trust.CASES]
+CASES = [*cases_documents.CASES, *cases_references.CASES, *cases_secrets.CASES, *cases_trust.CASES]
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,10 @@
 
 import re
 
-from fleets import cases_documents, cases_references, cases_trust
+from fleets import cases_documents, cases_references, cases_secrets, cases_trust
 from fleets.reference import DOC, updated
 
-CASES = [*cases_documents.CASES, *cases_references.CASES, *cases_trust.CASES]
+CASES = [*cases_documents.CASES, *cases_references.CASES, *cases_secrets.CASES, *cases_trust.CASES]
 
 
 def test_the_tables_are_those_of_the_schemas() -> None:

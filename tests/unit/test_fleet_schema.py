@@ -41,6 +41,16 @@ PLACES: dict[type, dict[str, str]] = {
     },
     model.StorageMount: {},
     model.SlotSizes: {},
+    model.SealedSecret: {
+        "name": "metadata.name",
+        "nodes": "spec.for.nodes",
+        "pools": "spec.for.pools",
+        "roles": "spec.for.roles",
+        "cluster_ca": "spec.clusterCA",
+    },
+    model.SecretFile: {},
+    model.ClusterCA: {},
+    model.Sealed: {},
 }
 # Where the schema of a dataclass starts.
 ROOTS: dict[type, tuple[Kind, str]] = {
@@ -56,6 +66,10 @@ ROOTS: dict[type, tuple[Kind, str]] = {
     model.Image: (Kind.IMAGE, ""),
     model.StorageMount: (Kind.IMAGE, "spec.storage[]"),
     model.SlotSizes: (Kind.IMAGE, "spec.slots"),
+    model.SealedSecret: (Kind.SEALED_SECRET, ""),
+    model.SecretFile: (Kind.SEALED_SECRET, "spec.file"),
+    model.ClusterCA: (Kind.SEALED_SECRET, "spec.clusterCA"),
+    model.Sealed: (Kind.SEALED_SECRET, "spec.sealed"),
 }
 # In the schema and in no dataclass of kubenode.model: for people, for validate, or read by kubenode.trust.
 ELSEWHERE = {
@@ -110,13 +124,14 @@ def test_every_exception_is_still_needed() -> None:
         assert where in leaves(Kind(kind), schemas.schema(Kind(kind)))
 
 
-@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.POOL, Kind.FLEET])
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.POOL, Kind.FLEET, Kind.SEALED_SECRET])
 def test_defaults_are_the_same(kind: Kind) -> None:
     parts = leaves(kind, schemas.schema(kind))
     written = {where: part["default"] for where, part in parts.items() if "default" in part}
     assert written
     meaning = {
         "spec.files[].mode": lambda said: int(said, 8),
+        "spec.file.mode": lambda said: int(said, 8),
         "spec.rollout.drain.onTimeout": lambda said: said == "force",
     }
     for where, said in written.items():
