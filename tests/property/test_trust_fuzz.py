@@ -1,6 +1,7 @@
 """Commits, trailers and signatures as an attacker may write them: no crash, and nothing is accepted unvouched."""
 
 from pathlib import Path
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from kubenode.errors import KubenodeError, Untrusted
 from kubenode.trust import approvals
 from kubenode.trust.commit import object_id, parse_commit
 from kubenode.trust.evidence import CommitEvidence
+from kubenode.trust.reasons import Reason
 from kubenode.trust.trailers import trailers
 from tests.gitrepo import FLEET_ID, SigningKey
 from tests.unit.test_trust_approvals import NAMES, TREE, Repo
@@ -115,3 +117,14 @@ def test_any_message_is_read(repo: Repo, message: bytes) -> None:
     good = repo.commit(None, "nodes/a")
     raw = good.raw.partition(b"\n\n")[0] + b"\n\n" + message
     assert not accepted(repo, good, raw)
+
+
+@pytest.mark.parametrize("line", ["K:", " x", "x", "Kubenode-Approval: x"])
+def test_a_message_of_a_mebibyte_is_read_quickly(repo: Repo, line: str) -> None:
+    """Whoever can push can write one: the work grows with its size, not with the square of it."""
+    text = "title\n\nKey: value\n" + f"{line}\n" * ((1 << 20) // (len(line) + 1) - 1000)
+    with pytest.raises(Untrusted) as caught:
+        start = process_time()
+        repo.trust(repo.commit(None, "nodes/a", message=text))
+    assert process_time() - start < 10
+    assert caught.value.reason in (Reason.UNSIGNED_COMMIT, Reason.TOO_MUCH_EVIDENCE)
