@@ -191,11 +191,15 @@ class World:
     def tree(self) -> str:
         return self.remote.git("rev-parse", "HEAD^{tree}")
 
-    def follow(self, anchor: str | None = None) -> TrustedTree:
+    def follow(self, anchor: str | None = None, *, fetch: bool = True) -> TrustedTree:
+        """Do what a node does; without `fetch`, with what was fetched last."""
         anchor = anchor or self.anchor
-        head = self.copy.fetch(self.remote.url)
+        head = self.copy.fetch(self.remote.url) if fetch else self.copy.stored_head()
+        assert head is not None
         commit = authenticate(self.copy.anchor(anchor), self.copy.first_parent_chain(anchor, head), head=head)
-        return trusted_tree(commit, self.copy.read_tree(head))
+        tree = trusted_tree(commit, self.copy.read_tree(head))
+        self.copy.accept(commit.oid)
+        return tree
 
 
 def armor(key: PublicKey, signature: bytes, *, namespace: str = "git", digest: str = "sha512") -> bytes:

@@ -115,6 +115,9 @@ class SimFleet:
     def chain(self, trusted: str, head: str) -> Iterator[CommitEvidence]:
         return self.world.fleet.chain(trusted, head)
 
+    def accept(self, commit: TrustedCommit) -> None:
+        self.world.step("fleet.accept")
+
     def tree(self, commit: TrustedCommit) -> TrustedTree:
         return self.world.fleet.tree(commit)
 
