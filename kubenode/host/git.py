@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from kubenode.errors import HostError, TryLater, Untrusted, UsageError
+from kubenode.errors import HostError, NoSpace, TryLater, Untrusted, UsageError
 from kubenode.host import files, git_evidence, git_fetch, process
 from kubenode.host.git_commit import commit_all, init_repository
 from kubenode.host.git_objects import HEAD_REF, Damaged, GitObjects
@@ -200,7 +200,15 @@ class FleetRepository:
             self._tidy()
             incoming = self._sibling(f".fetch-{secrets.token_hex(8)}")
             try:
-                head = self._download(incoming, sources, branch, timeout)
+                try:
+                    head = self._download(incoming, sources, branch, timeout)
+                except NoSpace:
+                    if not self._candidate.path.exists():
+                        raise
+                    # What was fetched before, and not accepted, takes the room of what comes now.
+                    self._drop_candidate()
+                    shutil.rmtree(incoming, ignore_errors=True)
+                    head = self._download(incoming, sources, branch, timeout)
                 self._drop_candidate()
                 if not (self._sound and self._main.head() == head):
                     with files.host_errors(f"{self._candidate.path} cannot be made", self.path.parent):
@@ -274,8 +282,7 @@ class FleetRepository:
             left.unlink(missing_ok=True)
         for left in (*self.path.glob("objects/pack/tmp_*"), *self.path.glob("objects/pack/.tmp-*")):
             left.unlink(missing_ok=True)
-        for name in ("gc.pid", git_fetch.LOG):
-            (self.path / name).unlink(missing_ok=True)
+        (self.path / "gc.pid").unlink(missing_ok=True)
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:

@@ -153,7 +153,10 @@ def _changes(
                 current.append(ChangedPath(path, int(mode, 8), new))
             yield tuple(current)
     except process.ProcessFailed as error:
-        raise Damaged("git cannot compare two commits") from error
+        # Is something broken, or is it more than git can do within its limits? Reading it ourselves tells.
+        failed = next(waiting, oid)
+        read_tree(objects, failed)
+        raise _too_large(failed) from error
 
 
 def _words(diff: process.Conversation) -> Iterator[bytes]:
@@ -163,7 +166,11 @@ def _words(diff: process.Conversation) -> Iterator[bytes]:
         *words, rest = (rest + chunk).split(b"\0")
         yield from words
         if len(rest) > MAX_PATH:
-            raise Untrusted(Reason.TOO_MUCH_EVIDENCE, "a commit changes a path with a name of more than 1 MiB")
+            raise Untrusted(
+                Reason.TOO_MUCH_EVIDENCE,
+                f"a commit changes a path whose name has more than {MAX_PATH:,} bytes",
+                hint="The commit that brought the path must be taken back.",
+            )
 
 
 def _policy(objects: GitObjects, oid: str) -> bytes:

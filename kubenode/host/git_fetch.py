@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from kubenode.errors import HostError, KubenodeError, NoSpace
+from kubenode.errors import HostError, KubenodeError, NoSpace, TryLater
 from kubenode.host import files, process
 from kubenode.host.git_objects import HEAD_REF, GitObjects
 from kubenode.host.git_run import CPU, MEMORY, fetch_error, git_environment, shown, too_much
@@ -18,7 +18,7 @@ MAX_FETCH = 256 << 20
 RESERVE = 16 << 20
 """Bytes of the file system that a fetch leaves free."""
 MAX_OBJECTS = 1_000_000
-LOG = "fetch.log"
+MAX_SAID = 1 << 20
 
 _FLAGS = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc", "--quiet")
 _ACCEPTED_REF = "refs/kubenode/accepted"
@@ -63,8 +63,14 @@ def download(
     for source in sources:
         _fetch(path, source, f"+refs/heads/{branch}:{HEAD_REF}", branch, timeout, ssh_options)
     _check_number(path, sources[-1])
-    (path / LOG).unlink(missing_ok=True)
-    return GitObjects(path).git("rev-parse", "--verify", f"{HEAD_REF}^{{commit}}").text.strip()
+    fetched = GitObjects(path).head()
+    if fetched is None:
+        # git leaves a branch alone that ends at the border of a shallow clone, and calls that a success.
+        raise TryLater(
+            f"{shown(sources[-1])} does not give the whole branch {branch}; is it a shallow clone?",
+            hint="Serve a complete clone: `git fetch --unshallow` makes one.",
+        )
+    return fetched
 
 
 def take_over(path: Path, source: Path, oid: str, *, timeout: float) -> None:
@@ -73,11 +79,8 @@ def take_over(path: Path, source: Path, oid: str, *, timeout: float) -> None:
     A fetch on this machine, so that objects are checked, complete and on disk before the head moves.
     Raises NoSpace, Untrusted (objects that fsck refuses), TryLater and ProcessFailed (one of the two may be damaged).
     """
-    try:
-        GitObjects(source).git("update-ref", _ACCEPTED_REF, oid)
-        _fetch(path, str(source), f"+{_ACCEPTED_REF}:{HEAD_REF}", "", timeout, ())
-    finally:
-        (path / LOG).unlink(missing_ok=True)
+    GitObjects(source).git("update-ref", _ACCEPTED_REF, oid)
+    _fetch(path, str(source), f"+{_ACCEPTED_REF}:{HEAD_REF}", "", timeout, ())
 
 
 def _fetch(path: Path, source: str, spec: str, branch: str, timeout: float, ssh_options: Sequence[str]) -> None:
@@ -91,7 +94,6 @@ def _fetch(path: Path, source: str, spec: str, branch: str, timeout: float, ssh_
         process.run_watched(
             argv,
             timeout=timeout,
-            log=path / LOG,
             watch=_watch(path, before, limits.file, source),
             env=git_environment(path, ssh_options),
         )
@@ -102,8 +104,10 @@ def _fetch(path: Path, source: str, spec: str, branch: str, timeout: float, ssh_
         raise found from error
 
 
-def _watch(path: Path, before: int, limit: int, source: str) -> Callable[[], None]:
-    def watch() -> None:
+def _watch(path: Path, before: int, limit: int, source: str) -> Callable[[int], None]:
+    def watch(said: int) -> None:
+        if said >= min(MAX_SAID, limit):
+            raise too_much(source, "its messages have no end")
         if disk_usage(path) - before > limit:
             raise _over(path, limit, source)
 
@@ -118,11 +122,8 @@ def _over(path: Path, limit: int, source: str) -> KubenodeError:
 
 
 def _file_too_large(error: process.ProcessFailed) -> bool:
-    """Say whether RLIMIT_FSIZE stopped git: it died of SIGXFSZ, or its parent says so."""
-    if error.completed is None:
-        return False
-    said = error.completed.stderr
-    return error.completed.returncode == -25 or b"died of signal 25" in said or b"File too large" in said
+    """Say whether RLIMIT_FSIZE stopped git (EFBIG)."""
+    return error.completed is not None and b"File too large" in error.completed.stderr
 
 
 def _check_number(path: Path, source: str) -> None:

@@ -66,7 +66,7 @@ _SSH = (
 _KEPT = re.compile(r"PATH|SSH_AUTH_SOCK|TMPDIR|SSL_CERT_(FILE|DIR)|(?i:(https?|no|all)_proxy)")
 _FSCK = re.compile(r"fsck error|error: object [0-9a-f]{40}: |index-pack.*corrupt|pack has bad object")
 _TOO_MUCH = re.compile(
-    "[Oo]ut of memory|Cannot allocate memory|unable to create thread|File too large|died of signal (11|24|25)"
+    "[Oo]ut of memory|size_t overflow|Cannot allocate memory|unable to create thread|died of signal (11|24)"
 )
 _REMOTE = re.compile(
     "resolve host|unable to access|unable to connect|onnection (refused|reset|closed|timed out)|unreachable"
@@ -151,7 +151,7 @@ def fetch_error(error: process.ProcessFailed, url: str, branch: str) -> Kubenode
             f"{shown(url)} builds on commits that this machine does not have",
             hint="Fetch a bundle of the whole history first.",
         )
-    if _TOO_MUCH.search(said) or error.completed.returncode in (-11, -24, -25):
+    if _TOO_MUCH.search(said) or error.completed.returncode in (-11, -24):
         return too_much(url, f"git may use {MEMORY >> 20} MiB of memory and {CPU} s, and gave up ({last})")
     if _FSCK.search(said):
         return Untrusted(

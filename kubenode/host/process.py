@@ -13,6 +13,7 @@ from kubenode.errors import HostError
 
 WATCH_EVERY = 0.1
 CHUNK = 1 << 16
+_TAIL = 8192
 _LIMITER = "prlimit"
 
 
@@ -124,42 +125,49 @@ def spawn(
 
 
 def run_watched(
-    argv: Sequence[str | Path],
-    *,
-    timeout: float,
-    log: Path,
-    watch: Callable[[], None],
-    env: Mapping[str, str] | None = None,
+    argv: Sequence[str | Path], *, timeout: float, watch: Callable[[int], None], env: Mapping[str, str] | None = None
 ) -> Completed:
     """Run a process and all that it starts as one group, and return what it printed last (as standard error).
 
-    `watch` is called ten times a second; when it raises, or after `timeout` seconds, the whole group is killed.
-    Output goes to `log`. Raises ProcessFailed as `run` does, and what `watch` raises.
+    `watch` is called ten times a second with the number of bytes printed so far; when it raises, or after `timeout`
+    seconds, the whole group is killed. A file beyond a limit is an error (EFBIG), no signal.
+    Raises ProcessFailed as `run` does, and what `watch` raises.
     """
     words = [str(word) for word in argv]
-    with log.open("ab") as out:
+    # In memory: it must be kept when the disk is full.
+    with os.fdopen(os.memfd_create("output"), "r+b") as out:
         try:
             child = subprocess.Popen(
-                words, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, process_group=0
+                words,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+                # Python ignores SIGXFSZ (and SIGPIPE, which git restores itself); so the children do.
+                restore_signals=False,
             )
         except OSError as error:
             raise _not_started(words, error) from error
-    deadline = time.monotonic() + timeout
-    try:
-        while True:
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(min(WATCH_EVERY, max(0.0, deadline - time.monotonic())))
-                break
-            watch()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(words, f"`{words[0]}` did not finish within {timeout:.0f} s", timed_out=True)
-    except BaseException:
-        # Not yet waited for, so the group's number cannot belong to anybody else.
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        raise
-    completed = Completed(child.returncode, b"", _tail(log))
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(min(WATCH_EVERY, max(0.0, deadline - time.monotonic())))
+                    break
+                watch(os.fstat(out.fileno()).st_size)
+                if time.monotonic() > deadline:
+                    raise ProcessFailed(
+                        words, f"`{_shown(words)[0]}` did not finish within {timeout:.0f} s", timed_out=True
+                    )
+        except BaseException:
+            # Not yet waited for, so the group's number cannot belong to anybody else.
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            raise
+        out.seek(max(0, out.seek(0, os.SEEK_END) - _TAIL))
+        completed = Completed(child.returncode, b"", out.read())
     if completed.returncode != 0:
         raise _failed(words, completed)
     return completed
@@ -241,11 +249,17 @@ def _not_started(words: Sequence[str], error: OSError, cwd: Path | None = None) 
 def _failed(words: Sequence[str], completed: Completed, where: str = "") -> ProcessFailed:
     said = (completed.stderr or completed.stdout).decode(errors="replace").strip().splitlines()
     tail = "\n".join(said[-15:])
-    shown = words[words.index("--") + 1 :] if words[0] == _LIMITER else words
-    return ProcessFailed(words, f"`{' '.join(shown[:6])}` exited with {completed.returncode}{where}: {tail}", completed)
+    return ProcessFailed(
+        words, f"`{' '.join(_shown(words)[:6])}` exited with {completed.returncode}{where}: {tail}", completed
+    )
 
 
-def _tail(path: Path, size: int = 8192) -> bytes:
+def _shown(words: Sequence[str]) -> Sequence[str]:
+    """Return a command line without the limits around it."""
+    return words[words.index("--") + 1 :] if words[0] == _LIMITER else words
+
+
+def _tail(path: Path, size: int = _TAIL) -> bytes:
     with path.open("rb") as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - size))
