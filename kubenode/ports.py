@@ -34,7 +34,14 @@ class FleetSource(Protocol):
     """The fleet repo, as evidence."""
 
     def fetch(self) -> str:
-        """Fetch the branch and return its head. Raise TryLater when the repo cannot be reached; nothing is lost."""
+        """Fetch the branch and return its head. Raise TryLater when the repo cannot be reached; nothing is lost.
+
+        What is not accepted before the next fetch is dropped.
+        """
+        ...
+
+    def accept(self, commit: TrustedCommit) -> None:
+        """Keep an authenticated commit for good. Raise NoSpace, HostError; nothing is lost then."""
         ...
 
     def stored_head(self) -> str | None:

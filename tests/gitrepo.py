@@ -5,14 +5,15 @@
 * `policy_yaml({"alice": [key]})` writes a trust policy.
 * `World(path, keys)` is a remote with a policy, and a node that follows it.
 * `trusted_tree_of({path: content})` gives a TrustedTree without git: the commit is its own anchor.
-* `sign_in_process` and `signed_commit` are quick, for odd signatures and long histories.
+* `sign_in_process` and `signed_commit` are quick, for odd signatures; `long_history` for thousands of commits.
 """
 
 import base64
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,12 +194,17 @@ class World:
     def tree(self) -> str:
         return self.remote.git("rev-parse", "HEAD^{tree}")
 
-    def follow(self, anchor: str | None = None) -> TrustedTree:
+    def follow(self, anchor: str | None = None, *, fetch: bool = True) -> TrustedTree:
+        """Do what a node does; without `fetch`, with what was fetched last."""
         anchor = anchor or self.anchor
-        head = self.copy.fetch(self.remote.url)
-        chain = self.copy.first_parent_chain(anchor, head)
-        commit = authenticate(self.copy.anchor(anchor), chain, fleet_id=FLEET_ID, head=head)
-        return trusted_tree(commit, self.copy.read_tree(head))
+        head = self.copy.fetch(self.remote.url) if fetch else self.copy.stored_head()
+        assert head is not None
+        commit = authenticate(
+            self.copy.anchor(anchor), self.copy.first_parent_chain(anchor, head), fleet_id=FLEET_ID, head=head
+        )
+        tree = trusted_tree(commit, self.copy.read_tree(head))
+        self.copy.accept(commit.oid)
+        return tree
 
 
 def armor(key: PublicKey, signature: bytes, *, namespace: str = "git", digest: str = "sha512") -> bytes:
@@ -248,6 +254,58 @@ def signed_commit(key: SigningKey, tree: str, parents: Sequence[str], message: s
     """Return a raw commit object, signed in this process."""
     raw = unsigned_commit(tree, parents, message)
     return with_signature(raw, sign_in_process(key, raw))
+
+
+def long_history(repo: GitRepo, key: SigningKey, count: int) -> list[str]:
+    """Make an anchor and `count` signed commits after it, each changing a file, in seconds; return their ids.
+
+    All objects go into one pack of our own making (git's Documentation/gitformat-pack.txt), which git then indexes.
+    """
+    private = load_ssh_private_key(key.path.read_bytes(), None)
+    assert isinstance(private, Ed25519PrivateKey)
+    public = key.key
+    objects: dict[str, tuple[int, bytes]] = {}
+
+    def add(kind: str, content: bytes) -> str:
+        oid = object_id(kind, content)
+        objects[oid] = {"commit": 1, "tree": 2, "blob": 3}[kind], content
+        return oid
+
+    def tree(entries: Sequence[tuple[bytes, bytes, str]]) -> str:
+        return add("tree", b"".join(mode + b" " + name + b"\0" + bytes.fromhex(oid) for mode, name, oid in entries))
+
+    policy = tree([(b"100644", b"policy.yaml", add("blob", policy_yaml({"alice": [key]}).encode()))])
+    nodes = {f"n{number:02}.yaml".encode(): add("blob", b"n: start\n") for number in range(50)}
+    oids: list[str] = []
+    for number in range(count + 1):
+        nodes[f"n{number % 50:02}.yaml".encode()] = add("blob", f"n: {number}\n".encode())
+        folder = tree([(b"100644", name, oid) for name, oid in nodes.items()])
+        root = tree([(b"40000", b"nodes", folder), (b"40000", b"trust", policy)])
+        raw = unsigned_commit(root, oids[-1:], f"change {number}")
+        signature = private.sign(to_sign(raw))
+        oids.append(add("commit", with_signature(raw, armor(public, string(b"ssh-ed25519") + string(signature)))))
+    repo.git("index-pack", "--stdin", stdin=pack(objects.values()))
+    repo.point(oids[-1])
+    return oids
+
+
+def pack(objects: Collection[tuple[int, bytes]]) -> bytes:
+    """Return a pack of undeltified objects: (1 commit, 2 tree, 3 blob; content)."""
+    parts = [b"PACK", (2).to_bytes(4, "big"), len(objects).to_bytes(4, "big")]
+    for kind, content in objects:
+        parts += [pack_header(kind, len(content)), zlib.compress(content, 1)]
+    body = b"".join(parts)
+    return body + hashlib.sha1(body).digest()
+
+
+def pack_header(kind: int, size: int) -> bytes:
+    """Return the type and size that begin an object in a pack."""
+    first, size = kind << 4 | size & 15, size >> 4
+    numbers = []
+    while size:
+        numbers.append(first | 0x80)
+        first, size = size & 0x7F, size >> 7
+    return bytes([*numbers, first])
 
 
 def trusted_tree_of(files: Mapping[str, str | bytes], policy: str | bytes | None = None) -> TrustedTree:

@@ -59,10 +59,19 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
     if head != start:
         try:
             commit = authenticate(anchor, source.chain(start, head), fleet_id=seed.fleet_id, head=head)
-            return Followed(_tree(source, commit, seed), failure, refusal)
+            tree = _tree(source, commit, seed)
+            failed = _accept(source, commit)
+            if failed is None:
+                return Followed(tree, failure, refusal)
+            failure = failed
         except Untrusted as error:
             refusal = error
-    return Followed(_tree(source, trust_anchor(anchor), seed), failure, refusal)
+    commit = trust_anchor(anchor)
+    tree = _tree(source, commit, seed)
+    # At the first contact the anchor itself is new. What is returned is remembered as trusted, so it must be kept.
+    if failed := _accept(source, commit):
+        raise failed
+    return Followed(tree, failure, refusal)
 
 
 def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followed:
@@ -80,6 +89,17 @@ def _fetch(source: FleetSource) -> KubenodeError | None:
     """
     try:
         source.fetch()
+    except KubenodeError as error:
+        return error
+    return None
+
+
+def _accept(source: FleetSource, commit: TrustedCommit) -> KubenodeError | None:
+    """Have a commit kept for good. Return what went wrong, a full disk for example: then it cannot be followed yet."""
+    try:
+        source.accept(commit)
+    except Untrusted:
+        raise
     except KubenodeError as error:
         return error
     return None

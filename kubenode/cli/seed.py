@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.clone import commit_of, git, repository
+from kubenode.cli.clone import commit_of, committed, fleet_id, git, repository
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say
 from kubenode.errors import FleetInvalid, UsageError
@@ -196,9 +196,11 @@ def _anchor(fleet: Path, revision: str) -> tuple[str, str]:
         raise UsageError(f"{fleet} is a shallow clone: its history cannot be authenticated from the start", hint=hint)
     commit = commit_of(fleet, revision)
     first = git(fleet, "rev-list", "--first-parent", "--max-parents=0", commit).text.split()[-1]
+    identity = fleet_id(committed(fleet, first))
     with FleetRepository(folder, borrowed=True) as source:
-        trusted = authenticate(source.anchor(first), source.first_parent_chain(first, commit), head=commit)
-        tree = trusted_tree(trusted, source.read_tree(commit))
+        chain = source.first_parent_chain(first, commit)
+        trusted = authenticate(source.anchor(first), chain, fleet_id=identity, head=commit)
+        tree = trusted_tree(trusted, source.read_tree(commit), fleet_id=identity)
     return commit, load_fleet(tree.files).fleet.id
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,9 +12,23 @@ from kubenode.trust.reasons import Reason
 
 PROTOCOLS = "https:ssh:file:git:http"
 
-_URL = re.compile(r"(https|ssh|file|git|http)://[^\s]+|/[^\s]*|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s]+")
+MEMORY = 768 << 20
+"""Bytes of address space for each git process that handles objects nobody has vouched for yet."""
+CPU = 240
+"""Seconds of processor time for each of them."""
+
+# A host or user that begins with a dash would be read as an option by ssh and others.
+_URL = re.compile(
+    r"(https|ssh|file|git|http)://(?!-)[^\s]+|/[^\s]*|[A-Za-z0-9._][A-Za-z0-9._-]*@(?!-)[A-Za-z0-9.-]+:[^\s]+"
+)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+# What is left out has a safe default in git 2.39 to 2.51; what others rely on is said although it is the default.
 _CONFIG = {
+    "advice.graftFileDeprecated": "false",
+    "core.alternateRefsCommand": "true",
+    "core.bigFileThreshold": "16m",
+    "core.packedGitLimit": "256m",
+    "core.packedGitWindowSize": "16m",
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",
@@ -30,20 +43,40 @@ _CONFIG = {
     "gc.autoPackLimit": "40",
     "gc.autoDetach": "false",
     "gc.pruneExpire": "never",
+    # The first answer may name another address, as forges do after a rename; later ones may not, nor may alternates.
+    "http.followRedirects": "initial",
     "http.lowSpeedLimit": "100",
     "http.lowSpeedTime": "30",
+    "pack.threads": "1",
     "protocol.version": "2",
+    "submodule.recurse": "false",
+    "transfer.bundleURI": "false",
 }
+# A host key that is not known fails; nothing of this machine is handed on; a server that went silent is noticed.
+_SSH = (
+    "BatchMode=yes",
+    "ConnectTimeout=20",
+    "ForwardAgent=no",
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=4",
+)
 # Of the caller's environment only this reaches git: how to reach the network, never how git behaves.
 _KEPT = re.compile(r"PATH|SSH_AUTH_SOCK|TMPDIR|SSL_CERT_(FILE|DIR)|(?i:(https?|no|all)_proxy)")
 _FSCK = re.compile(r"fsck error|error: object [0-9a-f]{40}: |index-pack.*corrupt|pack has bad object")
+_TOO_MUCH = re.compile(
+    "[Oo]ut of memory|size_t overflow|Cannot allocate memory|unable to create thread|died of signal (11|24)"
+)
 _REMOTE = re.compile(
     "resolve host|unable to access|unable to connect|onnection (refused|reset|closed|timed out)|unreachable"
     "|No route to host|hung up|early EOF|RPC failed|Permission denied|Host key verification|Authentication failed"
     "|Could not read from remote|does not appear to be a git repository|could not read Username"
-    "|find remote ref|Operation too slow|unexpected disconnect|dubious ownership"
-    "|repository '.*' (not found|does not exist)"
+    "|find remote ref|Operation too slow|unexpected disconnect|dubious ownership|not valid: is this a git repository"
+    "|repository '.*' (not found|does not exist)|protocol error|bad line length|bad pack header|invalid server response"
 )
+# What the other side says is shown, and decides nothing.
+_THEIRS = re.compile(r"^(remote: |fatal: remote error:)")
 _BOILERPLATE = re.compile(
     "^(Please make sure you have the correct access|and the repository exists|fatal: Could not read from remote)"
 )
@@ -52,7 +85,7 @@ _BOILERPLATE = re.compile(
 def git_environment(git_dir: Path | None = None, ssh_options: Sequence[str] = ()) -> dict[str, str]:
     """Return the whole environment git runs in: no system, user or inherited configuration, no replaced objects."""
     environment = {name: value for name, value in os.environ.items() if _KEPT.fullmatch(name)}
-    ssh = ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", *ssh_options]
+    ssh = ["ssh", *(word for option in _SSH for word in ("-o", option)), *ssh_options]
     environment |= {
         "GIT_ALLOW_PROTOCOL": PROTOCOLS,
         "GIT_ATTR_NOSYSTEM": "1",
@@ -61,6 +94,7 @@ def git_environment(git_dir: Path | None = None, ssh_options: Sequence[str] = ()
         "GIT_CONFIG_PARAMETERS": "",
         "GIT_CONFIG_SYSTEM": "/dev/null",
         "GIT_GRAFT_FILE": "/dev/null",
+        "GIT_NO_LAZY_FETCH": "1",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_SSH_COMMAND": shlex.join(ssh),
         "GIT_TERMINAL_PROMPT": "0",
@@ -91,13 +125,16 @@ def shown(url: str) -> str:
 
 def fetch_error(error: process.ProcessFailed, url: str, branch: str) -> KubenodeError:
     """Say what a failed `git fetch` means; the error itself when it may be the local copy's fault."""
-    if isinstance(error.__cause__, subprocess.TimeoutExpired):
+    if error.timed_out:
         return TryLater(f"fetching {shown(url)} takes too long: {error.message}", hint="It is tried again later.")
     if error.completed is None:
         return error
-    said = error.completed.stderr.decode(errors="replace")
-    lines = [line for line in said.splitlines() if line.strip() and not _BOILERPLATE.search(line)]
-    last = _CREDENTIALS.sub("", " / ".join(lines[-4:] or ["no reason given"]))
+    text = error.completed.stderr.decode(errors="replace")
+    lines = [line for line in text.splitlines() if line.strip() and not _BOILERPLATE.search(line)]
+    last = printable(_CREDENTIALS.sub("", " / ".join(lines[-4:] or ["no reason given"])))
+    if "fatal: remote error:" in text:
+        return TryLater(f"{shown(url)} refuses: {last}", hint="Ask whoever runs the server; it is tried again later.")
+    said = "\n".join(line for line in text.splitlines() if not _THEIRS.search(line))
     if "No space left" in said or "Disk quota exceeded" in said:
         return NoSpace(f"no space left while fetching {shown(url)}: {last}", hint="Free some space.")
     if "mismatched algorithms" in said:
@@ -109,6 +146,13 @@ def fetch_error(error: process.ProcessFailed, url: str, branch: str) -> Kubenode
         )
     if f"find remote ref refs/heads/{branch}" in said:
         return TryLater(f"{shown(url)} has no branch {branch}", hint="Push the branch, or correct its name.")
+    if "lacks these prerequisite commits" in said:
+        return TryLater(
+            f"{shown(url)} builds on commits that this machine does not have",
+            hint="Fetch a bundle of the whole history first.",
+        )
+    if _TOO_MUCH.search(said) or error.completed.returncode in (-11, -24):
+        return too_much(url, f"git may use {MEMORY >> 20} MiB of memory and {CPU} s, and gave up ({last})")
     if _FSCK.search(said):
         return Untrusted(
             Reason.COMMIT_MALFORMED,
@@ -122,3 +166,18 @@ def fetch_error(error: process.ProcessFailed, url: str, branch: str) -> Kubenode
             hint="Check the address, the network and this machine's access; it is tried again later.",
         )
     return error
+
+
+def too_much(url: str, what: str) -> Untrusted:
+    """Return the refusal of a remote that sends more than a fleet repo can need."""
+    return Untrusted(
+        Reason.TOO_MUCH_EVIDENCE,
+        f"{shown(url)} sends more than is fetched: {what}",
+        subject=shown(url),
+        hint="A fleet repo holds small text files: is the address right, and has nobody pushed large files?",
+    )
+
+
+def printable(text: str) -> str:
+    """Return what somebody else wrote without control characters, so that it cannot play with a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -25,29 +25,33 @@ def world(tmp_path: Path, keys: Keys) -> World:
 
 
 def test_replaced_objects_and_grafts_have_no_effect(world: World) -> None:
-    """Neither on the remote nor in the node's own copy."""
+    """Neither on the remote nor in what the node keeps."""
+    world.follow()
     evil = world.node("b", None)
     good = world.remote.store(signed_commit(world.keys["alice"], world.tree, (world.anchor,), "good"))
     world.remote.git("replace", evil, good)
     with pytest.raises(Untrusted) as caught:
         world.follow()
     assert caught.value.reason == Reason.UNSIGNED_COMMIT
-    world.copy.fetch(world.remote.url)
-    copy = GitRepo(world.copy.path)
-    copy.git("fetch", "-q", world.remote.url, "refs/replace/*:refs/replace/*")
-    assert copy.git("cat-file", "commit", evil) == copy.git("cat-file", "commit", good)
+    candidate = GitRepo(world.copy.path.with_name("fleet.git.candidate"))
+    candidate.git("fetch", "-q", world.remote.url, "refs/replace/*:refs/replace/*")
+    assert candidate.git("cat-file", "commit", evil) == candidate.git("cat-file", "commit", good)
     world.copy.close()
     with pytest.raises(Untrusted) as caught:
-        world.follow()
+        world.follow(fetch=False)
     assert caught.value.reason == Reason.UNSIGNED_COMMIT
 
     orphan = world.remote.store(signed_commit(world.keys["alice"], world.tree, (), "orphan"))
     world.remote.point(orphan)
+    grafts = f"{orphan} {world.anchor}\n"
     for repo in (world.remote.path / ".git", world.copy.path):
         (repo / "info").mkdir(exist_ok=True)
-        (repo / "info" / "grafts").write_text(f"{orphan} {world.anchor}\n")
+        (repo / "info" / "grafts").write_text(grafts)
+    world.copy.fetch(world.remote.url)
+    (candidate.path / "info").mkdir(exist_ok=True)
+    (candidate.path / "info" / "grafts").write_text(grafts)
     with pytest.raises(Untrusted) as caught:
-        world.follow()
+        world.follow(fetch=False)
     assert caught.value.reason == Reason.NOT_DESCENDANT
 
 

@@ -76,6 +76,7 @@ class World:
     staged: StagedImage | None = None
     downloads: dict[str, Download] = field(default_factory=dict)
     git_head: str | None = None
+    accepted: set[str] = field(default_factory=set)
     trust: TrustState | None = None
     journal: Journal = field(default_factory=Journal)
     statuses: list[NodeStatus] = field(default_factory=list)

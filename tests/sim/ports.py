@@ -78,6 +78,8 @@ class SimState:
         assert (
             state.poisoned[: len(self.world.trust.poisoned)] == self.world.trust.poisoned if self.world.trust else True
         )
+        known = self.world.trust is not None and self.world.trust.commit == state.commit
+        assert known or state.commit in self.world.accepted, "what is trusted could be gone after the next fetch"
         self.world.trust = state
         self.world.step("state.trust kept")
 
@@ -114,6 +116,10 @@ class SimFleet:
 
     def chain(self, trusted: str, head: str) -> Iterator[CommitEvidence]:
         return self.world.fleet.chain(trusted, head)
+
+    def accept(self, commit: TrustedCommit) -> None:
+        self.world.step("fleet.accept")
+        self.world.accepted.add(commit.oid)
 
     def tree(self, commit: TrustedCommit) -> TrustedTree:
         return self.world.fleet.tree(commit)

@@ -84,7 +84,7 @@ def test_the_last_trusted_commit_is_carried_out_while_the_head_is_refused(fleet,
     good = fleet.commit(world.head, "2.0")
     world.git_head = good
     world.online = False
-    world.crash_at = frozenset({len(world.trace) + 2})  # Dies when the good commit has just been saved.
+    world.crash_at = frozenset({len(world.trace) + 3})  # Dies when the good commit has just been saved.
     world.tick()
     assert world.trust.commit == good
     world.online = True
@@ -344,7 +344,7 @@ def test_a_dry_run_shows_the_next_step_and_leaves_no_trace(fleet, world):
     before, steps = facts(world), len(world.trace)
     result = run_tick(world.ports(), dry_run=True)
     assert isinstance(result.decision, Converged), "only the commit that is trusted already counts"
-    world.crash_at = frozenset({steps + 4})
+    world.crash_at = frozenset({steps + 5})
     world.tick()
     result = run_tick(world.ports(), dry_run=True)
     assert isinstance(result.decision, Act) and isinstance(result.decision.action, FetchRelease)

@@ -53,7 +53,6 @@ USED_LATE = (
     "kubenode.host.slotwriter",
     "sigstore.models",
     "sigstore.verify",
-    "git",
     "rich.console",
 )
 BLOCKED_IMPORT = """
@@ -145,4 +144,4 @@ print(verified.builder.identity)
 def test_the_agent_starts_light() -> None:
     """What is slow to load waits until it is needed: nodes tick often and are slow."""
     loaded = blocked("").stdout.splitlines()[0].split()
-    assert not [name for name in loaded if name in ("sigstore", "git", "httpx")]
+    assert not [name for name in loaded if name in ("sigstore", "httpx")]
