@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from kubenode.errors import Untrusted
 from kubenode.model.version import Version
 from kubenode.trust.reasons import Reason
+from kubenode.trust.strictjson import short, strict_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -184,13 +185,18 @@ def parse(data: bytes) -> Manifest:
     WrongPredicateType, SubjectMissing (no root, verity or uki) or SubjectExtra (two of these, or a name used twice).
     """
     statement = _mapping(strict_json(data, MAX_MANIFEST_BYTES, Reason.MANIFEST_INVALID, "the manifest"), "statement")
-    if _text(statement, "_type") != STATEMENT_TYPE:
-        raise _invalid(f"the manifest is not an in-toto statement v1 (_type must be {STATEMENT_TYPE})")
+    statement_type = _text(statement, "_type")
+    if statement_type != STATEMENT_TYPE:
+        raise Untrusted(
+            Reason.STATEMENT_TYPE,
+            f"the manifest is of type {short(statement_type)}, not an in-toto statement v1",
+            hint=f"_type must be {STATEMENT_TYPE}",
+        )
     predicate_type = _text(statement, "predicateType")
     if predicate_type != PREDICATE_TYPE:
         raise Untrusted(
             Reason.PREDICATE_TYPE,
-            f"the manifest is a statement about {_short(predicate_type)}, not SLSA provenance v1",
+            f"the manifest is a statement about {short(predicate_type)}, not SLSA provenance v1",
             hint=f"predicateType must be {PREDICATE_TYPE}",
         )
     artifacts = _artifacts(_field(statement, "subject", list))
@@ -276,42 +282,8 @@ def _check_provenance(definition: dict[str, Any], predicate: dict[str, Any]) -> 
         raise _invalid("the manifest's startedOn is not a time (RFC 3339)") from None
 
 
-def strict_json(data: bytes, limit: int, reason: Reason, what: str) -> object:
-    """Decode JSON from an untrusted source; `limit` is in bytes, `what` names the source in messages.
-
-    Raise Untrusted(reason) when there are more bytes than `limit`, when it is not UTF-8 JSON, when an object has a key
-    twice (two readers may pick different ones), for NaN and Infinity, and for nesting that exhausts the stack.
-    """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = Counter(key for key, _ in items)
-        twice = [key for key, count in keys.items() if count > 1]
-        if twice:
-            raise ValueError(f"the key {_short(twice[0])} is there twice")
-        return dict(items)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    if len(data) > limit:
-        raise Untrusted(reason, f"{what} has {len(data)} bytes, more than {limit}")
-    try:
-        decoded: object = json.loads(data.decode(), object_pairs_hook=pairs, parse_constant=constant)
-    except RecursionError:
-        raise Untrusted(reason, f"{what} is nested too deeply") from None
-    except ValueError as error:
-        raise Untrusted(reason, f"{what} is not acceptable JSON: {error}") from None
-    return decoded
-
-
 def _invalid(message: str) -> Untrusted:
     return Untrusted(Reason.MANIFEST_INVALID, message)
-
-
-def _short(value: object) -> str:
-    # repr() escapes control characters and lone surrogates, so a message can be printed on any terminal.
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _mapping(value: object, what: str) -> dict[str, Any]:
@@ -341,7 +313,7 @@ def _text(mapping: dict[str, Any], key: str) -> str:
 
 def _match(value: object, key: str, pattern: re.Pattern[str]) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _invalid(f"the manifest's {key} is not acceptable: {_short(value)}")
+        raise _invalid(f"the manifest's {key} is not acceptable: {short(value)}")
     return value
 
 
@@ -353,4 +325,4 @@ def _version(text: str, key: str) -> Version:
     try:
         return Version(text)
     except ValueError:
-        raise _invalid(f"the manifest's {key} is not a version: {_short(text)}") from None
+        raise _invalid(f"the manifest's {key} is not a version: {short(text)}") from None

@@ -86,7 +86,6 @@ def test_unsafe_names_are_refused(name: str):
 
 
 WRONG = [
-    lambda d: d.update(_type="https://in-toto.io/Statement/v0.1"),
     lambda d: d.update(_type=1),
     lambda d: d.pop("_type"),
     lambda d: d.update(subject={}),
@@ -133,6 +132,11 @@ WRONG = [
 @pytest.mark.parametrize("change", WRONG)
 def test_wrong_content_is_refused(change: Any):
     assert refusal(edited(change)).reason is Reason.MANIFEST_INVALID
+
+
+def test_another_statement_type_is_refused():
+    found = refusal(edited(lambda decoded: decoded.update(_type="https://in-toto.io/Statement/v0.1")))
+    assert (found.reason, "Statement/v1" in found.hint) == (Reason.STATEMENT_TYPE, True)
 
 
 def test_another_predicate_type_is_refused():
