@@ -12,10 +12,13 @@ from kubenode.cli.clone import git, repository, uncommitted
 from kubenode.cli.options import FleetFolder
 from kubenode.cli.output import say
 from kubenode.cli.release import policy_in, sha256_of
-from kubenode.errors import UsageError
+from kubenode.errors import Untrusted, UsageError
 
 if TYPE_CHECKING:
-    from kubenode.trust.policy import TrustPolicy
+    from kubenode.image.sign import LocalSigner, ServiceSigner
+    from kubenode.model.version import Version
+    from kubenode.ports import Clock
+    from kubenode.trust.policy import Builder, TrustPolicy
 
 SCHEMAS = ("kubenode.dev/v1alpha1",)
 """The document apiVersions that the agent of this version reads."""
@@ -30,10 +33,22 @@ def register(app: typer.Typer) -> None:
 def build(
     image: Annotated[str, typer.Argument(help="Recipe in images/, for example node.")],
     version: Annotated[str, typer.Option(help="Version of the release, for example 2026.11.2.")],
-    sigstore: Annotated[Path, typer.Option(help="Folder of the local Sigstore instance that signs.")],
+    sigstore: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|FILE|public",
+            help="Who signs: the folder of a local Sigstore instance, the client trust config of a private one, or "
+            "`public` for the public instance.",
+        ),
+    ],
     fleet: FleetFolder = Path(),
     output: Annotated[Path, typer.Option("--output", help="Folder for releases.")] = Path("out"),
-    identity: Annotated[str | None, typer.Option(help="Who builds; the policy's builder if not given.")] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Who builds, for a local instance; the policy's builder if not given.")
+    ] = None,
+    identity_token: Annotated[
+        Path | None, typer.Option(help="File with the OIDC token for a Sigstore service; otherwise the CI system's.")
+    ] = None,
 ) -> None:
     """Build a release from the committed recipe and sign its manifest.
 
@@ -43,10 +58,8 @@ def build(
     from kubenode.host.clock import SystemClock
     from kubenode.host.package import agent_source
     from kubenode.host.tree import read_folder
-    from kubenode.image import sigstore_local
     from kubenode.image.build import BuildRequest
     from kubenode.image.build import build as build_image
-    from kubenode.image.sign import LocalSigner
     from kubenode.model.version import Version
     from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, Provenance, encode
 
@@ -67,8 +80,10 @@ def build(
         known = ", ".join(sorted(recipes)) or "none"
         raise UsageError(f"{fleet} has no recipe images/{image}.yaml", hint=f"Known recipes: {known}.")
     recipe = recipes[image]
-    identity = identity or _builder(policy_in(files), sigstore_local.load(sigstore).issuer)
+    policy = policy_in(files)
     clock = SystemClock()
+    signer = _signer(sigstore, identity, identity_token, policy, clock)
+    signer.check()
     started = clock.now()
     commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
     folder = build_image(
@@ -107,10 +122,61 @@ def build(
         ),
     )
     release = output / version
-    (release / BUNDLE_NAME).write_bytes(LocalSigner(sigstore, identity, clock).sign(statement))
     (release / MANIFEST_NAME).write_bytes(statement)
+    bundle = signer.sign(statement)
+    (release / BUNDLE_NAME).write_bytes(bundle)
+    builder = _accepted(statement, bundle, files, policy, wanted)
     size = sum(it.size for it in artifacts if it.role in ("root", "verity", "uki"))
-    say(f"Built {image} {version} in {release}, signed by {identity}: an update is {size / 1e6:.0f} MB.")
+    say(f"Built {image} {version} in {release}, signed by {builder.identity}: an update is {size / 1e6:.0f} MB.")
+
+
+def _signer(
+    sigstore: str, identity: str | None, token: Path | None, policy: "TrustPolicy", clock: "Clock"
+) -> "LocalSigner | ServiceSigner":
+    """Return who signs. Raises UsageError when the options do not fit together or name nothing."""
+    from kubenode.image import sigstore_local
+    from kubenode.image.sign import LocalSigner, ServiceSigner
+
+    place = Path(sigstore)
+    if place.is_dir():
+        if token is not None:
+            raise UsageError(
+                f"{sigstore} is a local Sigstore instance, which asks nobody for a token",
+                hint="Leave out --identity-token, or name the client trust config of a service with --sigstore.",
+            )
+        return LocalSigner(place, identity or _builder(policy, sigstore_local.load(place).issuer), clock)
+    if not place.is_file() and sigstore != "public":
+        raise UsageError(
+            f"there is no {sigstore} to sign with",
+            hint="Name the folder of a local Sigstore instance (kubenode trust local-sigstore DIR), the client trust "
+            "config of a private one, or `public`.",
+        )
+    if identity is not None:
+        raise UsageError(
+            "a Sigstore service decides itself who signed, from the identity token", hint="Leave out --identity."
+        )
+    return ServiceSigner(place if place.is_file() else None, token)
+
+
+def _accepted(
+    statement: bytes, bundle: bytes, files: dict[str, bytes], policy: "TrustPolicy", version: "Version"
+) -> "Builder":
+    """Return who signed, as a node would see it. Raises Untrusted when no channel would accept the release."""
+    from kubenode.fleet.layout import TRUSTED_ROOT_PATH
+    from kubenode.trust.bundle import verify_release
+
+    try:
+        return verify_release(
+            statement,
+            bundle,
+            expected_manifest_sha256=hashlib.sha256(statement).hexdigest(),
+            trusted_root_json=files.get(TRUSTED_ROOT_PATH, b""),
+            builders=sorted({it for builders in policy.builders.values() for it in builders}, key=str),
+            version=version,
+        ).builder
+    except Untrusted as refusal:
+        refusal.message = f"the release is built and signed, but no node would accept it: {refusal.message}"
+        raise
 
 
 def _builder(policy: "TrustPolicy", issuer: str) -> str:

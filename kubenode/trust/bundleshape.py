@@ -63,7 +63,7 @@ def check_shape(bundle: object) -> Shape:
     """Check a decoded bundle for missing, surplus and ambiguous parts.
 
     Raise Untrusted with CertificateMissing, EnvelopeMissing, SignatureMissing, SignatureExtra, LogEntryMissing,
-    LogEntryExtra, LogProofMissing, CheckpointMissing, or BundleInvalid for whatever is not a bundle v0.3 at all.
+    LogEntryExtra, LogProofMissing, CheckpointMissing, TimeNotProven, or BundleInvalid for what is no bundle v0.3 at all.
     """
     if not isinstance(bundle, dict):
         _refuse(Reason.BUNDLE_INVALID, "the bundle is not an object")
@@ -97,7 +97,14 @@ def check_shape(bundle: object) -> Shape:
         _refuse(Reason.CHECKPOINT_MISSING, "the proof of the log entry has no checkpoint signed by the log")
     stamps = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps") or []
     promise = (entry.get("inclusionPromise") or {}).get("signedEntryTimestamp")
-    return Shape(timestamps=len(stamps), log_time=bool(promise and entry.get("integratedTime")))
+    shape = Shape(timestamps=len(stamps), log_time=bool(promise and entry.get("integratedTime")))
+    if not shape.timestamps and not shape.log_time:
+        _refuse(
+            Reason.TIME_NOT_PROVEN,
+            "nothing proves when it was signed: it has no timestamp, and its log entry no signed time",
+            hint="sign it again, with a timestamp authority (log entries of Rekor v2 carry no time)",
+        )
+    return shape
 
 
 def _check_names(value: object, wanted: Any, where: str) -> None:

@@ -96,12 +96,6 @@ def _moments(bundle: "Bundle", shape: Shape, root: Any) -> list[Moment]:
     seconds = bundle.log_entry._inner.integrated_time
     if shape.log_time and seconds is not None:
         moments.append(Moment(datetime.fromtimestamp(seconds, tz=UTC), "the transparency log"))
-    if not moments:
-        _refuse(
-            Reason.TIME_NOT_PROVEN,
-            "nothing proves when it was signed: it has no timestamp, and its log entry no signed time",
-            "sign it again, with a timestamp authority (log entries of Rekor v2 carry no time)",
-        )
     return moments
 
 
