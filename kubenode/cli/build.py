@@ -12,7 +12,7 @@ from kubenode.cli.clone import git, repository, uncommitted
 from kubenode.cli.options import FleetFolder
 from kubenode.cli.output import say
 from kubenode.cli.release import policy_in, sha256_of
-from kubenode.errors import Untrusted, UsageError
+from kubenode.errors import HostError, Untrusted, UsageError
 
 if TYPE_CHECKING:
     from kubenode.image.sign import LocalSigner, ServiceSigner
@@ -61,7 +61,8 @@ def build(
     from kubenode.image.build import BuildRequest
     from kubenode.image.build import build as build_image
     from kubenode.model.version import Version
-    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, Provenance, encode
+    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, encode, parse
+    from kubenode.trust.provenance import Provenance
 
     repository(fleet)
     try:
@@ -84,50 +85,76 @@ def build(
     clock = SystemClock()
     signer = _signer(sigstore, identity, identity_token, policy, clock)
     signer.check()
-    started = clock.now()
-    commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
-    folder = build_image(
-        BuildRequest(
-            recipe=recipe,
-            version=version,
-            output=output.resolve(),
-            agent_source=agent_source(),
-            source_date_epoch=int(when),
-            progress=say,
-            overlay=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
-        )
-    )
-    artifacts = tuple(
-        Artifact(it.path.name, it.role, sha256_of(it.path), it.path.stat().st_size) for it in folder.artifacts
-    )
-    manifest = Manifest(
-        image=image,
-        version=wanted,
-        kubernetes=None,
-        floor=None,
-        schemas=SCHEMAS,
-        root_hash=folder.root_hash,
-        artifacts=artifacts,
-    )
-    packages = next(it.sha256 for it in artifacts if it.role == "packages")
-    statement = encode(
-        manifest,
-        Provenance(
-            recipe_sha256=hashlib.sha256(files[f"images/{image}.yaml"]).hexdigest(),
-            lock_sha256=packages,
-            fleet_commit=commit,
-            builder_id=f"{LOCAL_BUILDER}@{__version__}",
-            invocation_id=str(uuid.uuid4()),
-            started_on=started,
-        ),
-    )
     release = output / version
-    (release / MANIFEST_NAME).write_bytes(statement)
+    commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
+    statement = _unsigned(release, image, commit)
+    if statement is None:
+        started = clock.now()
+        folder = build_image(
+            BuildRequest(
+                recipe=recipe,
+                version=version,
+                output=output.resolve(),
+                agent_source=agent_source(),
+                source_date_epoch=int(when),
+                progress=say,
+                overlay=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
+            )
+        )
+        artifacts = tuple(
+            Artifact(it.path.name, it.role, sha256_of(it.path), it.path.stat().st_size) for it in folder.artifacts
+        )
+        manifest = Manifest(
+            image=image,
+            version=wanted,
+            kubernetes=None,
+            floor=None,
+            schemas=SCHEMAS,
+            root_hash=folder.root_hash,
+            artifacts=artifacts,
+        )
+        packages = next(it.sha256 for it in artifacts if it.role == "packages")
+        statement = encode(
+            manifest,
+            Provenance(
+                recipe_sha256=hashlib.sha256(files[f"images/{image}.yaml"]).hexdigest(),
+                lock_sha256=packages,
+                fleet_commit=commit,
+                builder_id=f"{LOCAL_BUILDER}@{__version__}",
+                invocation_id=str(uuid.uuid4()),
+                started_on=started,
+            ),
+        )
+        (release / MANIFEST_NAME).write_bytes(statement)
     bundle = signer.sign(statement)
     (release / BUNDLE_NAME).write_bytes(bundle)
     builder = _accepted(statement, bundle, files, policy, wanted)
-    size = sum(it.size for it in artifacts if it.role in ("root", "verity", "uki"))
+    size = sum(it.size for it in parse(statement).artifacts if it.role in ("root", "verity", "uki"))
     say(f"Built {image} {version} in {release}, signed by {builder.identity}: an update is {size / 1e6:.0f} MB.")
+
+
+def _unsigned(release: Path, image: str, commit: str) -> bytes | None:
+    """Return the manifest of a release that was built before and then not signed, None when there is none.
+
+    Raises UsageError when it was built from something else, HostError when its artifacts changed since.
+    """
+    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, parse_statement
+
+    if not (release / MANIFEST_NAME).is_file() or (release / BUNDLE_NAME).exists():
+        return None
+    statement = (release / MANIFEST_NAME).read_bytes()
+    manifest, provenance = parse_statement(statement)
+    if (manifest.image, provenance.fleet_commit) != (image, commit):
+        raise UsageError(
+            f"{release} was built as {manifest.image} from commit {provenance.fleet_commit[:12]} and never signed",
+            hint="Remove it, or choose another version: a version is one image from one commit.",
+        )
+    for artifact in manifest.artifacts:
+        path = release / artifact.name
+        if not path.is_file() or sha256_of(path) != artifact.sha256:
+            raise HostError(f"{path} changed since it was built", hint=f"remove {release} and build it again")
+    say(f"{release} is built and not signed yet: signing what is there.")
+    return statement
 
 
 def _signer(

@@ -3,6 +3,7 @@
 `sigstore` is imported only when a release is verified: it costs about half a second and 55 MB.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Sequence
@@ -68,9 +69,10 @@ def verify_release(
     `expected_manifest_sha256` (64 hex digits) and `version` come from the trusted commit, `builders` from its policy,
     `trusted_root_json` is the trusted_root.json of the Sigstore instance that the fleet uses. Checked in this order,
     each with its own reason: the pinned digest (ManifestDigestMismatch); the bundle: certificate chain, embedded SCT,
-    log inclusion, signed time, signature (BundleInvalid, TrustedRootInvalid) and the signer (BuilderNotAllowed); that
-    it is the manifest which was signed (BundlePayloadMismatch); the predicate type (WrongPredicateType); the content
-    (ManifestInvalid, SubjectMissing, SubjectExtra); the version (ReleaseMismatch). Raise Untrusted, nothing else.
+    log inclusion, signed time, signature (a reason for each part) and the signer (BuilderNotAllowed); that it is the
+    manifest which was signed (WrongPayloadType, BundlePayloadMismatch); the types of statement and predicate
+    (WrongStatementType, WrongPredicateType); the content (ManifestInvalid, SubjectMissing, SubjectExtra,
+    ProvenanceInvalid, ProvenanceMismatch); the version (ReleaseMismatch). Raise Untrusted, nothing else.
     """
     digest = hashlib.sha256(manifest_bytes).hexdigest()
     if digest != expected_manifest_sha256:
@@ -131,7 +133,8 @@ class _BuilderPolicy:
         raise Untrusted(
             Reason.BUILDER_NOT_ALLOWED,
             f"the release was signed by {_signer(cert)}; accepted is {accepted}",
-            hint="builders are listed per channel in trust/policy.yaml",
+            hint="builders are listed per channel in trust/policy.yaml: add this one if it may build, else do not use "
+            "the release",
         )
 
 
@@ -147,6 +150,18 @@ def _signer(cert: "Certificate") -> str:
     except Exception:
         return "somebody without a readable identity"
     return f"{who} (by {by})"
+
+
+def claimed_signer(bundle_bytes: bytes) -> str:
+    """Return who a bundle says has signed it, for people to read: nothing of it is verified. Raise nothing."""
+    from cryptography import x509
+
+    try:
+        decoded: Any = strict_json(bundle_bytes, MAX_BUNDLE_BYTES, Reason.BUNDLE_INVALID, "the bundle")
+        raw = base64.b64decode(decoded["verificationMaterial"]["certificate"]["rawBytes"])
+        return _signer(x509.load_der_x509_certificate(raw))
+    except Exception:
+        return "nobody that can be read"
 
 
 def _verify_bundle(

@@ -63,7 +63,7 @@ def check_shape(bundle: object) -> Shape:
     """Check a decoded bundle for missing, surplus and ambiguous parts.
 
     Raise Untrusted with CertificateMissing, EnvelopeMissing, SignatureMissing, SignatureExtra, LogEntryMissing,
-    LogEntryExtra, LogProofMissing, CheckpointMissing, TimeNotProven, or BundleInvalid for what is no bundle v0.3 at all.
+    LogEntryExtra, LogProofMissing, CheckpointMissing, TimeNotProven, or BundleInvalid for what is no bundle v0.3.
     """
     if not isinstance(bundle, dict):
         _refuse(Reason.BUNDLE_INVALID, "the bundle is not an object")
