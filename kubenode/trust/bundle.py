@@ -237,6 +237,7 @@ def _without_promises(bundle: object) -> str:
 def _root(trusted_root_json: bytes) -> "TrustedRootMessage":
     """Return a trusted root from memory (no TUF, no files, no network). Raise Untrusted(TrustedRootInvalid)."""
     strict_json(trusted_root_json, MAX_TRUSTED_ROOT_BYTES, Reason.TRUSTED_ROOT_INVALID, "the trusted root")
+    from sigstore.errors import MetadataError
     from sigstore.models import TrustedRoot
     from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
@@ -246,6 +247,8 @@ def _root(trusted_root_json: bytes) -> "TrustedRootMessage":
         # Otherwise read late, inside verify_dsse, where a broken root would look like a broken bundle.
         TrustedRoot(message).get_timestamp_authorities()
         TrustedRoot(message).get_fulcio_certs()
+    except MetadataError:
+        pass  # There is none, which is looked at below, or none is valid yet by this clock: `_verify_signature`.
     except BaseException as error:
         if not _is_about_input(error):
             raise

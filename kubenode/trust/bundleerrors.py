@@ -26,11 +26,15 @@ _ROWS = tuple(
         ("failed to verify SCT", Reason.SCT_INVALID, "the certificate was changed, or logged by somebody else"),
         ("SET: ", Reason.LOG_PROMISE_INVALID, "the log's signature does not cover this entry, time and position"),
         (
+            "inclusion proof (contains invalid root hash|has wrong size)",
+            Reason.LOG_PROOF_INVALID,
+            "the entry is not where the bundle says, or it was changed",
+        ),
+        (
             "[Cc]heckpoint|malformed Note|note must contain|invalid root hash signature",
             Reason.CHECKPOINT_INVALID,
             "the log entry's checkpoint must be signed by the log that the trusted root names",
         ),
-        ("inclusion proof", Reason.LOG_PROOF_INVALID, "the entry is not where the bundle says, or it was changed"),
         ("DSSE: invalid signature", Reason.SIGNATURE_INVALID, "the payload or the signature was changed after signing"),
         (
             "log entry payload hash|log entry signatures|transparency log entry is inconsistent|invalid DSSE log entry"
@@ -54,5 +58,6 @@ def refusal_of(error: BaseException) -> Untrusted:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, short and printable: messages quote hostile input."""
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
+    # What follows are dumps of whole structures.
+    text = lines[0].partition(": expected")[0] if lines else type(error).__name__
     return text[:300].encode("ascii", "backslashreplace").decode()
