@@ -50,7 +50,7 @@ class Service:
         """Return an OIDC identity token, valid for ten minutes from `age` ago."""
         begin = datetime.now(UTC) - age
         end = begin + timedelta(minutes=10)
-        content = {"iss": self.url, "sub": subject, "aud": "sigstore", "iat": begin, "exp": end}
+        content = {"iss": self.instance.issuer, "sub": subject, "aud": "sigstore", "iat": begin, "exp": end}
         return jwt.encode(content | claims, self._key, algorithm="ES256", headers={"kid": "1"})
 
     def trust_config(self, **changes: Any) -> bytes:
@@ -87,7 +87,7 @@ class Service:
         try:
             match path:
                 case "/.well-known/openid-configuration":
-                    return _json({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
+                    return _json({"issuer": self.instance.issuer, "jwks_uri": f"{self.url}/keys"})
                 case "/keys":
                     key = json.loads(ECAlgorithm.to_jwk(self._key.public_key()))
                     return _json({"keys": [key | {"kid": "1", "use": "sig", "alg": "ES256"}]})
@@ -123,7 +123,7 @@ class Service:
         with urllib.request.urlopen(keys_url, timeout=10) as answer:
             key = ECAlgorithm.from_jwk(json.load(answer)["keys"][0])
         try:
-            claims = jwt.decode(token, key, algorithms=["ES256"], audience="sigstore", issuer=self.url)
+            claims = jwt.decode(token, key, algorithms=["ES256"], audience="sigstore", issuer=self.instance.issuer)
         except jwt.InvalidTokenError as error:
             raise Refused(401, f"There was an error processing the identity token: {error}") from None
         return str(claims["sub"])
@@ -203,8 +203,11 @@ def _read_timestamp_query(der: bytes) -> tuple[bytes, int | None]:
 
 
 @contextmanager
-def serving(directory: Path, *, rekor: RekorVersion = 1) -> Iterator[Service]:
-    """Make an instance in a new directory and serve it on a port of 127.0.0.1 while the context lasts."""
+def serving(directory: Path, *, rekor: RekorVersion = 1, issuer: str | None = None) -> Iterator[Service]:
+    """Make an instance in a new directory and serve it on a port of 127.0.0.1 while the context lasts.
+
+    `issuer` is the name of its OIDC issuer, the service's own address if None; its keys are there in either case.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -228,7 +231,7 @@ def serving(directory: Path, *, rekor: RekorVersion = 1) -> Iterator[Service]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
         url = f"http://127.0.0.1:{server.server_port}"
-        create(directory, issuer=url, now=datetime.now(UTC), rekor=rekor)
+        create(directory, issuer=issuer or url, now=datetime.now(UTC), rekor=rekor)
         service = Service(directory, url)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

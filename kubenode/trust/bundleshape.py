@@ -95,6 +95,14 @@ def check_shape(bundle: object) -> Shape:
         _refuse(Reason.LOG_PROOF_MISSING, "nothing proves that the bundle's entry is in the transparency log")
     if not (proof.get("checkpoint") or {}).get("envelope"):
         _refuse(Reason.CHECKPOINT_MISSING, "the proof of the log entry has no checkpoint signed by the log")
+    # Rekor v1 counts entries over all its trees and in one of them, v2 has one tree; some clients read one of the two
+    # numbers, some the other.
+    version = (entry.get("kindVersion") or {}).get("version")
+    if version == "0.0.2" and entry.get("logIndex") != proof.get("logIndex"):
+        _refuse(
+            Reason.LOG_PROOF_INVALID,
+            f"the log entry claims position {short(entry.get('logIndex'))}, its proof {short(proof.get('logIndex'))}",
+        )
     stamps = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps") or []
     promise = (entry.get("inclusionPromise") or {}).get("signedEntryTimestamp")
     shape = Shape(timestamps=len(stamps), log_time=bool(promise and entry.get("integratedTime")))

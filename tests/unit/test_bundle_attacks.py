@@ -138,7 +138,7 @@ def test_a_certificate_of_another_authority():
 
 
 def test_dsse_with_two_signatures():
-    two = get(BUNDLE, ("dsseEnvelope", "signatures")) + [{"sig": b64(b"another")}]
+    two = [*get(BUNDLE, ("dsseEnvelope", "signatures")), {"sig": b64(b"another")}]
     refused(Reason.SIGNATURE_EXTRA, r"more than one signature \(2\)", put(BUNDLE, ("dsseEnvelope", "signatures"), two))
 
 
@@ -474,6 +474,13 @@ def test_rekor_v2_entry_of_another_artifact(second: Any):
     with pytest.raises(Untrusted) as caught:
         second.verify(bundle=put(second.bundle, ENTRY, get(other, ENTRY)))
     assert caught.value.reason == Reason.LOG_ENTRY_MISMATCH
+
+
+def test_rekor_v2_entry_with_two_positions(second: Any):
+    for path in ((*ENTRY, "logIndex"), (*ENTRY, "inclusionProof", "logIndex")):
+        with pytest.raises(Untrusted, match="claims position") as caught:
+            second.verify(bundle=put(second.bundle, path, "1"))
+        assert caught.value.reason == Reason.LOG_PROOF_INVALID
 
 
 def test_rekor_v2_entry_with_a_v1_body(second: Any):
