@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sigstore.oidc import IdentityToken
 
 TOKEN_VARIABLE = "SIGSTORE_ID_TOKEN"
-MAX_TOKEN_BYTES = 1 << 16
+MAX_FILE_BYTES = 4 << 20
 SERVICE_TIMEOUT = 180.0
 """Seconds that a service gets for everything: certificate, timestamp and log entry."""
 
@@ -157,7 +157,7 @@ _SERVICE_HINT = "look at the log of the service; the trusted root in the client 
 def _read(path: Path, what: str) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_TOKEN_BYTES * 64)
+            data = file.read(MAX_FILE_BYTES)
         return data.decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
