@@ -81,7 +81,10 @@ def _explain(checked: _Checked, refusal: Untrusted) -> None:
     facts = [("Release", checked.release), ("File", _file(refusal))]
     if checked.signer:
         accepted = ", ".join(f"{it.identity!r} (by {it.issuer!r})" for it in checked.accepted) or "nobody"
-        facts += [("Signed by", checked.signer), ("Accepted", f"for {checked.channel}: {accepted}")]
+        facts += [
+            ("Signed by", f"{checked.signer}, says the bundle"),
+            ("Accepted", f"for {checked.channel}: {accepted}"),
+        ]
     for name, fact in facts:
         indent = " " * 11
         say(

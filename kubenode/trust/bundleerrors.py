@@ -38,7 +38,7 @@ _ROWS = tuple(
         ("DSSE: invalid signature", Reason.SIGNATURE_INVALID, "the payload or the signature was changed after signing"),
         (
             "log entry payload hash|log entry signatures|transparency log entry is inconsistent|invalid DSSE log entry"
-            "|Unsupported DSSE log entry type|Integrated time only supported",
+            "|Unsupported DSSE log entry type|Integrated time only supported|validation errors? for (Dsse|Entry)",
             Reason.LOG_ENTRY_MISMATCH,
             "the log entry is of another artifact, signature or signer",
         ),

@@ -109,7 +109,7 @@ def check_shape(bundle: object) -> Shape:
     if not shape.timestamps and not shape.log_time:
         _refuse(
             Reason.TIME_NOT_PROVEN,
-            "nothing proves when it was signed: it has no timestamp, and its log entry no signed time",
+            "nothing proves when the bundle was signed: it has no timestamp, and its log entry no signed time",
             hint="sign it again, with a timestamp authority (log entries of Rekor v2 carry no time)",
         )
     return shape

@@ -98,7 +98,7 @@ def check_source(provenance: Provenance, image: str, source: Source) -> None:
     if not source.on_chain:
         raise Untrusted(
             Reason.PROVENANCE_MISMATCH,
-            f"it was built from commit {commit}, which is not on the first-parent history of the fleet repo",
+            f"the release was built from commit {commit}, which is not on the first-parent history of the fleet repo",
             subject=provenance.fleet_commit,
             hint="build from the branch that nodes follow, after the merge",
         )
@@ -106,7 +106,7 @@ def check_source(provenance: Provenance, image: str, source: Source) -> None:
     if source.recipe is None:
         raise Untrusted(
             Reason.PROVENANCE_MISMATCH,
-            f"it was built as {image} from commit {commit}, which has no {path}",
+            f"the release was built as {image} from commit {commit}, which has no {path}",
             subject=provenance.fleet_commit,
             hint="build the release again from a commit of this fleet repo",
         )
@@ -114,8 +114,8 @@ def check_source(provenance: Provenance, image: str, source: Source) -> None:
     if digest != provenance.recipe_sha256:
         raise Untrusted(
             Reason.PROVENANCE_MISMATCH,
-            f"it was built by a recipe with the sha256 {provenance.recipe_sha256[:16]}..., but {path} in commit "
-            f"{commit} is {digest[:16]}...",
+            f"the release was built by a recipe with the sha256 {provenance.recipe_sha256[:16]}..., but {path} in "
+            f"commit {commit} is {digest[:16]}...",
             subject=provenance.fleet_commit,
             hint="the builder used another recipe than the one that was reviewed: build again from a clean clone",
         )

@@ -55,7 +55,7 @@ def check_vouchers(bundle: "Bundle", shape: Shape, root: Any) -> None:
         if not certificate.not_valid_before_utc <= moment.at <= certificate.not_valid_after_utc:
             _refuse(
                 Reason.CERTIFICATE_NOT_VALID_THEN,
-                f"it was signed at {moment}, but the signer's certificate is valid from "
+                f"the bundle was signed at {moment}, but the signer's certificate is valid from "
                 f"{_shown(certificate.not_valid_before_utc)} to {_shown(certificate.not_valid_after_utc)}",
                 "sign it again: a signing certificate lives for minutes and is of no use before or after",
             )
@@ -66,7 +66,7 @@ def check_vouchers(bundle: "Bundle", shape: Shape, root: Any) -> None:
     if not logs:
         names = ", ".join(log.base_url for log in root.tlogs)
         _refuse(
-            Reason.CHECKPOINT_INVALID, f"its log entry is in a log that the trusted root does not name ({names})",
+            Reason.CHECKPOINT_INVALID, f"the log entry is in a log that the trusted root does not name ({names})",
             _ROOT_HINT,
         )  # fmt: skip
     _demand_valid(logs, moments)
@@ -78,14 +78,14 @@ def _moments(bundle: "Bundle", shape: Shape, root: Any) -> list[Moment]:
     if shape.timestamps and not root.timestamp_authorities:
         _refuse(
             Reason.TIMESTAMP_INVALID,
-            "it is timestamped, but the trusted root names no timestamp authority that could have done it",
+            "the bundle is timestamped, but the trusted root names no timestamp authority that could have done it",
             _ROOT_HINT,
         )
     if root.timestamp_authorities:
         if not shape.timestamps:
             _refuse(
                 Reason.TIME_NOT_PROVEN,
-                "no RFC 3161 timestamp proves when it was signed, and the trusted root names an authority for that",
+                "no RFC 3161 timestamp proves when the bundle was signed, but the trusted root names an authority for it",
                 "sign it again, with a timestamp; the log's word alone is not taken where an authority exists",
             )
         data = bundle.verification_material.timestamp_verification_data
@@ -152,7 +152,7 @@ def _demand_valid(authorities: Sequence[_Authority], moments: Iterable[Moment]) 
         early = _state(authority, moment.at) < 0
         _refuse(
             Reason.TRUSTED_ROOT_NOT_YET_VALID if early else Reason.TRUSTED_ROOT_EXPIRED,
-            f"it was signed at {moment}, but the trusted root's {authority.name} "
+            f"the bundle was signed at {moment}, but the trusted root's {authority.name} "
             + (f"is valid from {_shown(authority.start)} on" if early else f"was valid until {_shown(authority.end)}"),
             "what counts is the time of signing, not this machine's clock; sign it again with an instance that is "
             "valid, or correct validFor in trust/sigstore/trusted_root.json",
