@@ -173,7 +173,7 @@ def _verify_bundle(
     try:
         decoded = strict_json(bundle_bytes, MAX_BUNDLE_BYTES, Reason.BUNDLE_INVALID, "the bundle")
         shape = check_shape(decoded)
-        payload_type, payload = _verify_signature(bundle_bytes, decoded, shape, root, policy)
+        payload_type, payload = _verify_signature(decoded, shape, root, policy)
     except Untrusted as refusal:
         refusal.subject = refusal.subject or subject
         raise
@@ -183,7 +183,7 @@ def _verify_bundle(
 
 
 def _verify_signature(
-    bundle_bytes: bytes, decoded: object, shape: Shape, root: "TrustedRootMessage", policy: _BuilderPolicy
+    decoded: object, shape: Shape, root: "TrustedRootMessage", policy: _BuilderPolicy
 ) -> tuple[str, bytes]:
     """Return (payload type, payload). Raise Untrusted, nothing else."""
     from sigstore.errors import MetadataError
@@ -191,7 +191,8 @@ def _verify_signature(
     from sigstore.verify import Verifier
 
     try:
-        bundle = Bundle.from_json(bundle_bytes)
+        # Written again from what was checked, so that sigstore's reader of JSON sees nothing that ours did not see.
+        bundle = Bundle.from_json(json.dumps(decoded))
         check_vouchers(bundle, shape, root)
         verifier = Verifier(trusted_root=TrustedRoot(root))
         signed = verifier.verify_dsse(bundle, policy)

@@ -85,7 +85,7 @@ def _moments(bundle: "Bundle", shape: Shape, root: Any) -> list[Moment]:
         if not shape.timestamps:
             _refuse(
                 Reason.TIME_NOT_PROVEN,
-                "no RFC 3161 timestamp proves when the bundle was signed, but the trusted root names an authority for it",
+                "no RFC 3161 timestamp proves when the bundle was signed, though the trusted root has an authority",
                 "sign it again, with a timestamp; the log's word alone is not taken where an authority exists",
             )
         data = bundle.verification_material.timestamp_verification_data
