@@ -20,7 +20,7 @@ from kubenode.model.documents import Release
 from kubenode.ports import Machine, Progress, ReleaseStore, Slots, Staging
 from kubenode.trust.bundle import ArtifactVerifier, VerifiedRelease, verify_release
 from kubenode.trust.chain import TrustedTree
-from kubenode.trust.manifest import Artifact
+from kubenode.trust.manifest import Artifact, check_document
 from kubenode.trust.reasons import Reason
 
 MAX_STORES = 16
@@ -83,15 +83,7 @@ def _verify(release: Release, manifest: bytes, bundle: bytes, hands: Hands) -> V
         builders=hands.tree.policy.builders_of(hands.channel),
         version=release.version,
     )
-    if verified.manifest.root_hash != release.root_hash:
-        # The planner recognises a release by this hash: with another one it would never see it arrive.
-        raise Untrusted(
-            Reason.RELEASE_MISMATCH,
-            f"the manifest's root hash is {verified.manifest.root_hash[:16]}..., the fleet repo says "
-            f"{release.root_hash[:16]}...",
-            subject=str(release.version),
-            hint="Correct rootHash in the release's document.",
-        )
+    check_document(verified.manifest, release)
     return verified
 
 

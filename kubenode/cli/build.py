@@ -1,4 +1,4 @@
-"""Commands of the builder: build, publish, verify."""
+"""The command build: a release from a committed recipe, signed."""
 
 import hashlib
 import uuid
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode import __version__
-from kubenode.cli.clone import commit_signed, git, repository, signing_key, uncommitted, write_file
-from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, say, show_refusal
-from kubenode.errors import TryLater, Untrusted, UsageError
+from kubenode.cli.clone import git, repository, uncommitted
+from kubenode.cli.options import FleetFolder
+from kubenode.cli.output import say
+from kubenode.cli.release import policy_in, sha256_of
+from kubenode.errors import HostError, Untrusted, UsageError
 
 if TYPE_CHECKING:
+    from kubenode.image.sign import LocalSigner, ServiceSigner
     from kubenode.model.version import Version
-    from kubenode.trust.bundle import VerifiedRelease
-    from kubenode.trust.manifest import Manifest
-    from kubenode.trust.policy import TrustPolicy
+    from kubenode.ports import Clock
+    from kubenode.trust.policy import Builder, TrustPolicy
 
 SCHEMAS = ("kubenode.dev/v1alpha1",)
 """The document apiVersions that the agent of this version reads."""
@@ -25,19 +26,29 @@ LOCAL_BUILDER = "https://kubenode.dev/builder/local"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command."""
     app.command()(build)
-    app.command()(publish)
-    app.command()(verify)
 
 
 def build(
     image: Annotated[str, typer.Argument(help="Recipe in images/, for example node.")],
     version: Annotated[str, typer.Option(help="Version of the release, for example 2026.11.2.")],
-    sigstore: Annotated[Path, typer.Option(help="Folder of the local Sigstore instance that signs.")],
+    sigstore: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|FILE|public",
+            help="Who signs: the folder of a local Sigstore instance, the client trust config of a private one, or "
+            "`public` for the public instance.",
+        ),
+    ],
     fleet: FleetFolder = Path(),
     output: Annotated[Path, typer.Option("--output", help="Folder for releases.")] = Path("out"),
-    identity: Annotated[str | None, typer.Option(help="Who builds; the policy's builder if not given.")] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Who builds, for a local instance; the policy's builder if not given.")
+    ] = None,
+    identity_token: Annotated[
+        Path | None, typer.Option(help="File with the OIDC token for a Sigstore service; otherwise the CI system's.")
+    ] = None,
 ) -> None:
     """Build a release from the committed recipe and sign its manifest.
 
@@ -47,12 +58,11 @@ def build(
     from kubenode.host.clock import SystemClock
     from kubenode.host.package import agent_source
     from kubenode.host.tree import read_folder
-    from kubenode.image import sigstore_local
     from kubenode.image.build import BuildRequest
     from kubenode.image.build import build as build_image
-    from kubenode.image.sign import LocalSigner
     from kubenode.model.version import Version
-    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, Provenance, encode
+    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, encode, parse
+    from kubenode.trust.provenance import Provenance
 
     repository(fleet)
     try:
@@ -71,237 +81,129 @@ def build(
         known = ", ".join(sorted(recipes)) or "none"
         raise UsageError(f"{fleet} has no recipe images/{image}.yaml", hint=f"Known recipes: {known}.")
     recipe = recipes[image]
-    identity = identity or _builder(_policy(files), sigstore_local.load(sigstore).issuer)
+    policy = policy_in(files)
     clock = SystemClock()
-    started = clock.now()
-    commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
-    folder = build_image(
-        BuildRequest(
-            recipe=recipe,
-            version=version,
-            output=output.resolve(),
-            agent_source=agent_source(),
-            source_date_epoch=int(when),
-            progress=say,
-            overlay=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
-        )
-    )
-    artifacts = tuple(
-        Artifact(it.path.name, it.role, _sha256(it.path), it.path.stat().st_size) for it in folder.artifacts
-    )
-    manifest = Manifest(
-        image=image,
-        version=wanted,
-        kubernetes=None,
-        floor=None,
-        schemas=SCHEMAS,
-        root_hash=folder.root_hash,
-        artifacts=artifacts,
-    )
-    packages = next(it.sha256 for it in artifacts if it.role == "packages")
-    statement = encode(
-        manifest,
-        Provenance(
-            recipe_sha256=hashlib.sha256(files[f"images/{image}.yaml"]).hexdigest(),
-            lock_sha256=packages,
-            fleet_commit=commit,
-            builder_id=f"{LOCAL_BUILDER}@{__version__}",
-            invocation_id=str(uuid.uuid4()),
-            started_on=started,
-        ),
-    )
+    signer = _signer(sigstore, identity, identity_token, policy, clock)
+    signer.check()
     release = output / version
-    (release / BUNDLE_NAME).write_bytes(LocalSigner(sigstore, identity, clock).sign(statement))
-    (release / MANIFEST_NAME).write_bytes(statement)
-    size = sum(it.size for it in artifacts if it.role in ("root", "verity", "uki"))
-    say(f"Built {image} {version} in {release}, signed by {identity}: an update is {size / 1e6:.0f} MB.")
-
-
-def publish(
-    release: Annotated[Path, typer.Argument(help="Release folder, for example out/2026.11.2.")],
-    store: Annotated[Path, typer.Option(help="Folder of the image store, served by any HTTP server.")],
-    fleet: FleetFolder = Path(),
-    commit: Annotated[bool, typer.Option("--commit", help="Commit the release's document, signed.")] = False,
-) -> None:
-    """Put a release into a store and its document (digest and root hash) into the fleet repo.
-
-    Example: kubenode publish out/2026.11.2 --store /srv/images -C homelab --commit
-    """
-    from kubenode.image.publish import publish as put
-    from kubenode.trust.manifest import MANIFEST_NAME, parse
-
-    if not (release / MANIFEST_NAME).is_file():
-        raise UsageError(f"{release} is not a release: it has no {MANIFEST_NAME}", hint="Build one: kubenode build")
-    # The fleet repo is looked at first: a store keeps a version for ever.
-    if not (fleet / "fleet.yaml").is_file():
-        raise UsageError(f"{fleet} is not a fleet repo: it has no fleet.yaml", hint="Name it with -C.")
-    if commit:
-        repository(fleet)
-        signing_key(fleet)
-    manifest = parse((release / MANIFEST_NAME).read_bytes())
-    digest = _sha256(release / MANIFEST_NAME)
-    path = f"releases/{manifest.version}.yaml"
-    document = _new_document(fleet / path, manifest, digest)
-    created = put(release, store).created
-    if document is not None:
-        write_file(fleet / path, document)
-    done = "not committed"
-    if commit and uncommitted(fleet, (path,)):
-        done = f"commit {commit_signed(fleet, f'Release {manifest.version}', path)[:12]}, not pushed yet"
-    elif commit:
-        done = "committed already"
-    what = f"Published {manifest.version} to {store}" if created else f"{manifest.version} was in {store} already"
-    say(f"{what}, manifest sha256:{digest[:12]}...; {fleet / path}: {done}.")
-
-
-def _new_document(path: Path, manifest: "Manifest", digest: str) -> bytes | None:
-    """Return the release's document, None when it is there already. Raises UsageError when it names other bytes."""
-    from kubenode.fleet import decode
-    from kubenode.fleet.promote import release_document
-    from kubenode.trust.strictyaml import load
-
-    version = str(manifest.version)
-    if not path.exists():
-        floor = str(manifest.floor) if manifest.floor else None
-        return release_document(version, digest, manifest.root_hash, manifest.kubernetes, floor)
-    known = decode.release(load(path.read_bytes(), str(path)), version)
-    if (known.manifest, known.root_hash) != (digest, manifest.root_hash):
-        raise UsageError(
-            f"{path} names another manifest (sha256:{known.manifest[:12]}..., this one is sha256:{digest[:12]}...)",
-            hint="A release never changes, nodes may run it already: build again with a new version.",
+    commit, when = git(fleet, "log", "-1", "--format=%H %ct").text.split()
+    statement = _unsigned(release, image, commit)
+    if statement is None:
+        started = clock.now()
+        folder = build_image(
+            BuildRequest(
+                recipe=recipe,
+                version=version,
+                output=output.resolve(),
+                agent_source=agent_source(),
+                source_date_epoch=int(when),
+                progress=say,
+                overlay=(fleet / recipe.overlay).resolve() if recipe.overlay else None,
+            )
         )
-    return None
-
-
-def verify(
-    release: Annotated[str, typer.Argument(help="Release folder, or its URL in a store.")],
-    channel: Annotated[str, typer.Option(help="Channel whose builders are accepted.")],
-    fleet: FleetFolder = Path(),
-    output: Output = Format.TABLE,
-) -> None:
-    """Check a release as a node would: digest in git, bundle, builder, every artifact; exit code 3 when refused.
-
-    Example: kubenode verify out/2026.11.2 -C homelab --channel stable
-    """
-    from kubenode.trust.reasons import Reason
-
-    say(
-        f"Note: digest, builders and trusted root are read from the files in {fleet}, which nothing authenticates here."
-    )
-    try:
-        verified = _verify(release, channel, fleet)
-    except Untrusted as refusal:
-        subject = refusal.subject or release
-        raise show_refusal("ReleaseVerdict", refusal, output, subject=subject, documents=_DOCUMENTS) from refusal
-    manifest = verified.manifest
-    message = (
-        f"{manifest.version} is what {channel} accepts: built by {verified.builder.identity} "
-        f"(issuer {verified.builder.issuer}), all {len(manifest.artifacts)} artifacts match."
-    )
-    if output is Format.JSON:
-        result = {"verdict": "trusted", "reason": Reason.TRUSTED.value, "subject": verified.manifest_sha256}
-        print_json("ReleaseVerdict", {**result, "documents": _DOCUMENTS, "message": message, "hint": ""})
-    say(message)
-
-
-_DOCUMENTS = "working tree, not authenticated"
-
-
-def _verify(release: str, channel: str, fleet: Path) -> "VerifiedRelease":
-    """Do what a node does with a release (see `agent.execute`), with the documents of a folder."""
-    from kubenode.fleet.layout import TRUSTED_ROOT_PATH
-    from kubenode.fleet.load import load_fleet
-    from kubenode.host.stores import HttpStores
-    from kubenode.host.tree import read_folder
-    from kubenode.trust.bundle import ArtifactVerifier, verify_release
-    from kubenode.trust.reasons import Reason
-
-    store_url, version, folder = _locate(release)
-    files = read_folder(fleet).files
-    documents = load_fleet(files)
-    if channel not in documents.channels:
-        known = ", ".join(sorted(documents.channels)) or "none"
-        raise UsageError(f"there is no channel {channel} in {fleet}", hint=f"Known channels: {known}.")
-    if version not in documents.releases:
-        raise UsageError(
-            f"{fleet} has no releases/{version}.yaml, so nothing says what {version} must be",
-            hint="Publish the release into the fleet repo first, or correct -C.",
+        artifacts = tuple(
+            Artifact(it.path.name, it.role, sha256_of(it.path), it.path.stat().st_size) for it in folder.artifacts
         )
-    if TRUSTED_ROOT_PATH not in files:
-        raise UsageError(
-            f"{fleet} has no {TRUSTED_ROOT_PATH}", hint="Copy the trusted root of your Sigstore instance there."
+        manifest = Manifest(
+            image=image,
+            version=wanted,
+            kubernetes=None,
+            floor=None,
+            schemas=SCHEMAS,
+            root_hash=folder.root_hash,
+            artifacts=artifacts,
         )
-    wanted = documents.releases[version]
-    with HttpStores((store_url,)) as store:
-        try:
-            manifest, bundle = store.manifest(version)
-        except TryLater as error:
-            raise TryLater(error.message, hint=f"Is {release} the right place?") from error
-        verified = verify_release(
+        packages = next(it.sha256 for it in artifacts if it.role == "packages")
+        statement = encode(
             manifest,
-            bundle,
-            expected_manifest_sha256=wanted.manifest,
-            trusted_root_json=files[TRUSTED_ROOT_PATH],
-            builders=_policy(files).builders_of(channel),
-            version=version,
+            Provenance(
+                recipe_sha256=hashlib.sha256(files[f"images/{image}.yaml"]).hexdigest(),
+                lock_sha256=packages,
+                fleet_commit=commit,
+                builder_id=f"{LOCAL_BUILDER}@{__version__}",
+                invocation_id=str(uuid.uuid4()),
+                started_on=started,
+            ),
         )
-        if verified.manifest.root_hash != wanted.root_hash:
-            raise Untrusted(
-                Reason.RELEASE_MISMATCH,
-                f"the manifest's root hash is {verified.manifest.root_hash[:16]}..., releases/{version}.yaml says "
-                f"{wanted.root_hash[:16]}...",
-                subject=str(version),
-            )
-        for artifact in verified.manifest.artifacts:
-            if folder is not None and not (folder / artifact.name).is_file():
-                raise Untrusted(
-                    Reason.ARTIFACT_SIZE, f"{release} lacks {artifact.name}, which was signed", subject=artifact.name
-                )
-            check = ArtifactVerifier(artifact)
-            for chunk in store.artifact(version, artifact.name, 0):
-                check.update(chunk)
-            check.finish()
-    return verified
+        (release / MANIFEST_NAME).write_bytes(statement)
+    bundle = signer.sign(statement)
+    (release / BUNDLE_NAME).write_bytes(bundle)
+    builder = _accepted(statement, bundle, files, policy, wanted)
+    size = sum(it.size for it in parse(statement).artifacts if it.role in ("root", "verity", "uki"))
+    say(f"Built {image} {version} in {release}, signed by {builder.identity}: an update is {size / 1e6:.0f} MB.")
 
 
-def _locate(release: str) -> "tuple[str, Version, Path | None]":
-    """Return the store's URL, the version in it, and the release's folder when it is on this machine."""
-    from urllib.parse import unquote, urlsplit
+def _unsigned(release: Path, image: str, commit: str) -> bytes | None:
+    """Return the manifest of a release that was built before and then not signed, None when there is none.
 
-    from kubenode.model.version import Version
-    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME
-    from kubenode.trust.reasons import Reason
+    Raises UsageError when it was built from something else, HostError when its artifacts changed since.
+    """
+    from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, parse_statement
 
-    scheme = urlsplit(release).scheme if "://" in release else "file"
-    if scheme not in ("file", "http", "https"):
-        raise UsageError(f"{release} is not a folder and not an http://, https:// or file:// URL")
-    folder = None
-    if scheme == "file":
-        folder = Path(unquote(urlsplit(release).path) if "://" in release else release).resolve()
-        if not (folder / MANIFEST_NAME).is_file():
-            raise UsageError(
-                f"{release} is not a release: it has no {MANIFEST_NAME}", hint="Name the folder of one version."
-            )
-        if not (folder / BUNDLE_NAME).is_file():
-            raise Untrusted(
-                Reason.BUNDLE_INVALID, f"{release} has no {BUNDLE_NAME}: nobody signed it", subject=folder.name
-            )
-    store_url, _, last = (folder.as_uri() if folder else release.rstrip("/")).rpartition("/")
-    try:
-        return store_url, Version(last), folder
-    except ValueError as error:
+    if not (release / MANIFEST_NAME).is_file() or (release / BUNDLE_NAME).exists():
+        return None
+    statement = (release / MANIFEST_NAME).read_bytes()
+    manifest, provenance = parse_statement(statement)
+    if (manifest.image, provenance.fleet_commit) != (image, commit):
         raise UsageError(
-            f"{release} does not end in a release version", hint="A release is kept in a folder named by its version."
-        ) from error
+            f"{release} was built as {manifest.image} from commit {provenance.fleet_commit[:12]} and never signed",
+            hint="Remove it, or choose another version: a version is one image from one commit.",
+        )
+    for artifact in manifest.artifacts:
+        path = release / artifact.name
+        if not path.is_file() or sha256_of(path) != artifact.sha256:
+            raise HostError(f"{path} changed since it was built", hint=f"remove {release} and build it again")
+    say(f"{release} is built and not signed yet: signing what is there.")
+    return statement
 
 
-def _policy(files: dict[str, bytes]) -> "TrustPolicy":
-    from kubenode.trust.policy import POLICY_PATH
-    from kubenode.trust.policyfile import parse_policy
+def _signer(
+    sigstore: str, identity: str | None, token: Path | None, policy: "TrustPolicy", clock: "Clock"
+) -> "LocalSigner | ServiceSigner":
+    """Return who signs. Raises UsageError when the options do not fit together or name nothing."""
+    from kubenode.image import sigstore_local
+    from kubenode.image.sign import LocalSigner, ServiceSigner
 
-    if POLICY_PATH not in files:
-        raise UsageError(f"the fleet repo has no {POLICY_PATH}", hint="Is -C the folder of a fleet repo?")
-    return parse_policy(files[POLICY_PATH])
+    place = Path(sigstore)
+    if place.is_dir():
+        if token is not None:
+            raise UsageError(
+                f"{sigstore} is a local Sigstore instance, which asks nobody for a token",
+                hint="Leave out --identity-token, or name the client trust config of a service with --sigstore.",
+            )
+        return LocalSigner(place, identity or _builder(policy, sigstore_local.load(place).issuer), clock)
+    if not place.is_file() and sigstore != "public":
+        raise UsageError(
+            f"there is no {sigstore} to sign with",
+            hint="Name the folder of a local Sigstore instance (kubenode trust local-sigstore DIR), the client trust "
+            "config of a private one, or `public`.",
+        )
+    if identity is not None:
+        raise UsageError(
+            "a Sigstore service decides itself who signed, from the identity token", hint="Leave out --identity."
+        )
+    return ServiceSigner(place if place.is_file() else None, token)
+
+
+def _accepted(
+    statement: bytes, bundle: bytes, files: dict[str, bytes], policy: "TrustPolicy", version: "Version"
+) -> "Builder":
+    """Return who signed, as a node would see it. Raises Untrusted when no channel would accept the release."""
+    from kubenode.fleet.layout import TRUSTED_ROOT_PATH
+    from kubenode.trust.bundle import verify_release
+
+    try:
+        return verify_release(
+            statement,
+            bundle,
+            expected_manifest_sha256=hashlib.sha256(statement).hexdigest(),
+            trusted_root_json=files.get(TRUSTED_ROOT_PATH, b""),
+            builders=sorted({it for builders in policy.builders.values() for it in builders}, key=str),
+            version=version,
+        ).builder
+    except Untrusted as refusal:
+        refusal.message = f"the release is built and signed, but no node would accept it: {refusal.message}"
+        raise
 
 
 def _builder(policy: "TrustPolicy", issuer: str) -> str:
@@ -312,8 +214,3 @@ def _builder(policy: "TrustPolicy", issuer: str) -> str:
             f"trust/policy.yaml names {len(found)} builders of {issuer}", hint="Say who builds with --identity."
         )
     return found[0]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

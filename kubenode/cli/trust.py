@@ -129,6 +129,7 @@ def _commits(number: int) -> str:
 def local_sigstore(
     directory: Annotated[Path, typer.Argument(help="Folder to create.")],
     issuer: Annotated[str, typer.Option(help="URL that certificates name as the identity's issuer.")] = DEFAULT_ISSUER,
+    rekor: Annotated[int, typer.Option(min=1, max=2, help="Version of Rekor whose log entries it makes.")] = 1,
 ) -> None:
     """Make a Sigstore instance in a folder: builds are then signed and verified without internet.
 
@@ -137,5 +138,5 @@ def local_sigstore(
     from kubenode.host.clock import SystemClock
     from kubenode.image import sigstore_local
 
-    root = sigstore_local.create(directory, issuer=issuer, now=SystemClock().now())
+    root = sigstore_local.create(directory, issuer=issuer, now=SystemClock().now(), rekor=2 if rekor == 2 else 1)
     say(f"Made {directory}; put {root} into the fleet repo as trust/sigstore/trusted_root.json.")

@@ -23,9 +23,9 @@ from kubenode.trust.manifest import (
     Artifact,
     Manifest,
     parse,
-    strict_json,
 )
 from kubenode.trust.reasons import Reason
+from kubenode.trust.strictjson import strict_json
 
 _TEMPORARY = ".publishing-"
 _CHUNK = 1 << 20

@@ -11,7 +11,6 @@ does not: docs/sigstore.md.
     log/                 entries.jsonl, checkpoint, lock
 """
 
-import base64
 import hashlib
 import json
 import secrets
@@ -30,8 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from kubenode.errors import HostError, UsageError
 from kubenode.host.files import sync_folder
 from kubenode.image import sigstore_local_x509 as certificates
+from kubenode.image.sigstore_local_entry import KINDS, RekorVersion, b64, body_of, canonical, der, pae, tlog_entry
 from kubenode.image.sigstore_local_files import readable_errors, write_durably
-from kubenode.image.sigstore_local_log import Log, LoggedEntry, key_id, spki
+from kubenode.image.sigstore_local_log import Log, key_id, spki
 from kubenode.image.sigstore_local_tsa import timestamp
 from kubenode.trust.bundle import PAYLOAD_TYPE
 
@@ -41,12 +41,13 @@ _KEYS = ("ca", "ct", "log", "tsa")
 _CERTS = ("ca", "ca-root", "tsa", "tsa-root")
 
 
-def create(directory: Path, *, issuer: str, now: datetime) -> Path:
+def create(directory: Path, *, issuer: str, now: datetime, rekor: RekorVersion = 1) -> Path:
     """Create an instance, valid for 10 years, and return the path of its `trusted_root.json`.
 
     `issuer` is the URL written into certificates as the OIDC issuer, for the policy's builder lists; it need not
-    exist. `now` is aware. The directory appears complete or not at all. Raise UsageError when it is there already and
-    not empty or the issuer is no URL, HostError when it cannot be written.
+    exist. `now` is aware. `rekor` is the version of Rekor whose entries its log has. The directory appears complete or
+    not at all. Raise UsageError when it is there already and not empty or the issuer is no URL, HostError when it
+    cannot be written.
     """
     host = _log_host(issuer)
     begin = _aware(now) - _SKEW  # A node's clock may be behind the builder's.
@@ -56,7 +57,7 @@ def create(directory: Path, *, issuer: str, now: datetime) -> Path:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
         try:
-            _fill(temporary, issuer=issuer, host=host, begin=begin)
+            _fill(temporary, issuer=issuer, host=host, begin=begin, rekor=rekor)
             temporary.rename(directory)
             sync_folder(directory.parent)
         except BaseException:
@@ -100,6 +101,7 @@ class Instance:
     keys: dict[str, ec.EllipticCurvePrivateKey]
     certs: dict[str, x509.Certificate]
     log: Log
+    rekor: RekorVersion = 1
 
     @property
     def begin(self) -> datetime:
@@ -111,39 +113,42 @@ class Instance:
         """The last instant at which it may sign."""
         return self.certs["ca"].not_valid_after_utc
 
+    def certify(self, key: ec.EllipticCurvePublicKey, identity: str, at: datetime) -> x509.Certificate:
+        """Issue a signer's certificate. Raise UsageError when the identity cannot stand in one."""
+        ca, ca_key, ct_key = self.certs["ca"], self.keys["ca"], self.keys["ct"]
+        try:
+            return certificates.issue_leaf(key, ca, ca_key, ct_key, identity=identity, issuer=self.issuer, at=at)
+        except ValueError as error:
+            raise UsageError(f"{identity!r} cannot be the identity of a signer: {error}") from None
+
+    def timestamp(self, digest: bytes, at: datetime, nonce: int | None = None) -> bytes:
+        """Return an RFC 3161 timestamp response (DER) over the sha256 of something, with the requester's nonce."""
+        serial = x509.random_serial_number()
+        return timestamp(digest, at, self.certs["tsa"], self.keys["tsa"], serial=serial, nonce=nonce)
+
+    def enter(self, body: bytes, at: datetime) -> dict[str, Any]:
+        """Append an entry to the log and return it as bundles hold it."""
+        return tlog_entry(self.rekor, body, self.log.append(body, at), key_id(self.keys["log"].public_key()))
+
     def bundle(self, statement: bytes, identity: str, times: Times, payload_type: str = PAYLOAD_TYPE) -> bytes:
         """Return a bundle. With times other than one instant it may not verify; the tests use that."""
         key = certificates.new_key()
-        try:
-            leaf = certificates.issue_leaf(
-                key.public_key(),
-                self.certs["ca"],
-                self.keys["ca"],
-                self.keys["ct"],
-                identity=identity,
-                issuer=self.issuer,
-                at=times.issued,
-            )
-        except ValueError as error:
-            raise UsageError(f"{identity!r} cannot be the identity of a signer: {error}") from None
-        signature = key.sign(_pae(payload_type, statement), ec.ECDSA(hashes.SHA256()))
+        leaf = self.certify(key.public_key(), identity, times.issued)
+        signature = key.sign(pae(payload_type, statement), ec.ECDSA(hashes.SHA256()))
         envelope = {
-            "payload": _b64(statement),
+            "payload": b64(statement),
             "payloadType": payload_type,
-            "signatures": [{"sig": _b64(signature)}],
+            "signatures": [{"sig": b64(signature)}],
         }
-        stamp = timestamp(
-            signature, times.stamped, self.certs["tsa"], self.keys["tsa"], serial=x509.random_serial_number()
-        )
-        body = _dsse_entry(envelope, statement, signature, leaf)
-        entry = self.log.append(body, times.logged)
-        return _json(
+        stamp = self.timestamp(hashlib.sha256(signature).digest(), times.stamped)
+        entry = self.enter(body_of(self.rekor, envelope, statement, signature, leaf), times.logged)
+        return canonical(
             {
                 "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
                 "verificationMaterial": {
-                    "certificate": {"rawBytes": _b64(_der(leaf))},
-                    "tlogEntries": [_tlog_entry(body, entry, key_id(self.keys["log"].public_key()))],
-                    "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": _b64(stamp)}]},
+                    "certificate": {"rawBytes": b64(der(leaf))},
+                    "tlogEntries": [entry],
+                    "timestampVerificationData": {"rfc3161Timestamps": [{"signedTimestamp": b64(stamp)}]},
                 },
                 "dsseEnvelope": envelope,
             }
@@ -163,8 +168,12 @@ def load(directory: Path) -> Instance:
         certs = {
             name: x509.load_pem_x509_certificate((directory / "certs" / f"{name}.pem").read_bytes()) for name in _CERTS
         }
-        log = Log(directory / "log", host=settings["host"], tree_id=int(settings["treeId"]), key=keys["log"])
-        return Instance(settings["issuer"], keys, certs, log)
+        rekor = settings.get("rekor", 1)
+        if rekor not in KINDS:
+            raise ValueError(f"it has entries of Rekor v{rekor}, of which this version knows nothing")
+        tree_id = int(settings["treeId"]) if rekor == 1 else None
+        log = Log(directory / "log", host=settings["host"], tree_id=tree_id, key=keys["log"])
+        return Instance(settings["issuer"], keys, certs, log, rekor)
     except (ValueError, KeyError, TypeError) as error:
         raise HostError(f"the Sigstore instance {directory} is damaged: {error}") from None
 
@@ -176,7 +185,7 @@ def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _fill(directory: Path, *, issuer: str, host: str, begin: datetime) -> None:
+def _fill(directory: Path, *, issuer: str, host: str, begin: datetime, rekor: RekorVersion) -> None:
     end = begin + LIFETIME
     keys = {name: certificates.new_key() for name in _KEYS}
     certs: dict[str, x509.Certificate] = {}
@@ -198,9 +207,9 @@ def _fill(directory: Path, *, issuer: str, host: str, begin: datetime) -> None:
         write_durably(directory / "keys" / f"{name}.pem", pem, 0o600)
     for name, certificate in certs.items():
         write_durably(directory / "certs" / f"{name}.pem", certificate.public_bytes(serialization.Encoding.PEM))
-    settings = {"version": 1, "issuer": issuer, "host": host, "treeId": str(secrets.randbits(62))}
-    write_durably(directory / "trusted_root.json", _json(_trusted_root(host, keys, certs), indent=2))
-    write_durably(directory / "instance.json", _json(settings, indent=2))
+    settings = {"version": 1, "issuer": issuer, "host": host, "treeId": str(secrets.randbits(62)), "rekor": rekor}
+    write_durably(directory / "trusted_root.json", json.dumps(_trusted_root(host, keys, certs), indent=2).encode())
+    write_durably(directory / "instance.json", json.dumps(settings, indent=2).encode())
     for folder in ("keys", "certs", "log", "."):
         sync_folder(directory / folder)
 
@@ -220,8 +229,8 @@ def _trusted_root(
         return {
             "baseUrl": base_url,
             "hashAlgorithm": "SHA2_256",
-            "publicKey": {"rawBytes": _b64(spki(public)), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": valid},
-            "logId": {"keyId": _b64(key_id(public))},
+            "publicKey": {"rawBytes": b64(spki(public)), "keyDetails": "PKIX_ECDSA_P256_SHA_256", "validFor": valid},
+            "logId": {"keyId": b64(key_id(public))},
         }
 
     def authority(name: str, path: str) -> dict[str, Any]:
@@ -229,7 +238,7 @@ def _trusted_root(
         return {
             "subject": {"organization": host, "commonName": path},
             "uri": f"{url}/{path}",
-            "certChain": {"certificates": [{"rawBytes": _b64(_der(certificate))} for certificate in chain]},
+            "certChain": {"certificates": [{"rawBytes": b64(der(certificate))} for certificate in chain]},
             "validFor": valid,
         }
 
@@ -241,45 +250,6 @@ def _trusted_root(
         "ctlogs": [log("ct", f"{url}/ct")],
         "timestampAuthorities": [authority("tsa", "tsa")],
     }
-
-
-def _dsse_entry(envelope: dict[str, Any], statement: bytes, signature: bytes, leaf: x509.Certificate) -> bytes:
-    """Return the canonical body of a Rekor v1 `dsse` 0.0.1 entry, the kind that every client since 2023 verifies."""
-    verifier = leaf.public_bytes(serialization.Encoding.PEM)
-    return _json(
-        {
-            "apiVersion": "0.0.1",
-            "kind": "dsse",
-            "spec": {
-                "envelopeHash": {"algorithm": "sha256", "value": hashlib.sha256(_json(envelope)).hexdigest()},
-                "payloadHash": {"algorithm": "sha256", "value": hashlib.sha256(statement).hexdigest()},
-                "signatures": [{"signature": _b64(signature), "verifier": _b64(verifier)}],
-            },
-        }
-    )
-
-
-def _tlog_entry(body: bytes, entry: LoggedEntry, log_id: bytes) -> dict[str, Any]:
-    return {
-        "logIndex": str(entry.index),
-        "logId": {"keyId": _b64(log_id)},
-        "kindVersion": {"kind": "dsse", "version": "0.0.1"},
-        "integratedTime": str(entry.integrated_time),
-        "inclusionPromise": {"signedEntryTimestamp": _b64(entry.signed_entry_timestamp)},
-        "inclusionProof": {
-            "logIndex": str(entry.index),
-            "rootHash": _b64(entry.root_hash),
-            "treeSize": str(entry.tree_size),
-            "hashes": [_b64(node) for node in entry.path],
-            "checkpoint": {"envelope": entry.checkpoint},
-        },
-        "canonicalizedBody": _b64(body),
-    }
-
-
-def _pae(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes that a DSSE signature covers (https://github.com/secure-systems-lab/dsse, protocol.md)."""
-    return b"DSSEv1 %d %s %d %s" % (len(payload_type), payload_type.encode(), len(payload), payload)
 
 
 def _log_host(issuer: str) -> str:
@@ -297,16 +267,3 @@ def _aware(now: datetime) -> datetime:
     if now.tzinfo is None:
         raise ValueError("the time needs a time zone")
     return now.astimezone(UTC)
-
-
-def _json(value: object, indent: int | None = None) -> bytes:
-    separators = (",", ":") if indent is None else None
-    return json.dumps(value, sort_keys=indent is None, separators=separators, indent=indent).encode()
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)

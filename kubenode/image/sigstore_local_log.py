@@ -1,7 +1,7 @@
 """A transparency log in a directory: entries in one append-only file, signed checkpoints, inclusion proofs.
 
-Merkle tree: RFC 6962 section 2.1. Entry and checkpoint format: Rekor v1 (checkpoint: the signed note format of
-https://github.com/transparency-dev/formats, origin `HOST - TREE_ID`).
+Merkle tree: RFC 6962 section 2.1. Checkpoint: the signed note format of https://github.com/transparency-dev/formats,
+with the origin `HOST - TREE_ID` of Rekor v1 or the origin `HOST` of Rekor v2.
 """
 
 import base64
@@ -79,16 +79,16 @@ class LoggedEntry:
 
 
 class Log:
-    """The log in a directory; `key` signs checkpoints and entry timestamps.
+    """The log in a directory; `key` signs checkpoints and entry timestamps, `tree_id` is None for Rekor v2.
 
     A line of `entries.jsonl` is committed by its line feed. The newest checkpoint is kept in `checkpoint`, written
     after the entries it covers: entries may go beyond it (after a kill), never behind it.
     """
 
-    def __init__(self, directory: Path, *, host: str, tree_id: int, key: ec.EllipticCurvePrivateKey) -> None:
+    def __init__(self, directory: Path, *, host: str, tree_id: int | None, key: ec.EllipticCurvePrivateKey) -> None:
         self._directory = directory
         self._host = host
-        self._tree_id = tree_id
+        self._origin = host if tree_id is None else f"{host} - {tree_id}"
         self._key = key
         self._id = key_id(key.public_key())
 
@@ -120,7 +120,7 @@ class Log:
 
     def signed_checkpoint(self, size: int, root: bytes) -> str:
         """Return the signed note for a tree of `size` entries with this root hash."""
-        note = f"{self._host} - {self._tree_id}\n{size}\n{base64.b64encode(root).decode()}\n"
+        note = f"{self._origin}\n{size}\n{base64.b64encode(root).decode()}\n"
         signature = self._key.sign(note.encode(), ec.ECDSA(hashes.SHA256()))
         signed = base64.b64encode(self._id[:4] + signature).decode()
         return f"{note}\n\N{EM DASH} {self._host} {signed}\n"

@@ -74,15 +74,22 @@ _SHA256_ALGORITHM = _sequence(_oid(_SHA256), tlv(_NULL, b""))
 
 
 def timestamp(
-    message: bytes, at: datetime, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, serial: int
+    digest: bytes,
+    at: datetime,
+    certificate: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    serial: int,
+    nonce: int | None = None,
 ) -> bytes:
-    """Return a granted TimeStampResp (RFC 3161 section 2.4.2) over sha256(message), DER; `at` is cut to seconds."""
+    """Return a granted TimeStampResp (RFC 3161 section 2.4.2) over a sha256 digest, DER; `at` is cut to seconds."""
     content = _sequence(
         _integer(1),
         _oid(_POLICY),
-        _sequence(_SHA256_ALGORITHM, octet_string(hashlib.sha256(message).digest())),
+        _sequence(_SHA256_ALGORITHM, octet_string(digest)),
         _integer(serial),
         tlv(_GENERALIZED_TIME, at.astimezone(UTC).strftime("%Y%m%d%H%M%SZ").encode()),
+        b"" if nonce is None else _integer(nonce),
     )
     signed_data = _sequence(
         _integer(3),

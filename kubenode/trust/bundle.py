@@ -3,6 +3,7 @@
 `sigstore` is imported only when a release is verified: it costs about half a second and 55 MB.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from kubenode.errors import Untrusted
 from kubenode.model.version import Version
-from kubenode.trust.manifest import Artifact, Manifest, parse, strict_json
+from kubenode.trust.authorities import check_authorities
+from kubenode.trust.bundleerrors import first_line, refusal_of
+from kubenode.trust.bundleshape import Shape, check_shape
+from kubenode.trust.manifest import Artifact, Manifest, parse
 from kubenode.trust.policy import Builder
 from kubenode.trust.reasons import Reason
+from kubenode.trust.strictjson import short, strict_json
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from sigstore.verify import Verifier
+    from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 """DSSE payload type of in-toto statements (in-toto attestation framework, envelope v1)."""
@@ -64,9 +69,10 @@ def verify_release(
     `expected_manifest_sha256` (64 hex digits) and `version` come from the trusted commit, `builders` from its policy,
     `trusted_root_json` is the trusted_root.json of the Sigstore instance that the fleet uses. Checked in this order,
     each with its own reason: the pinned digest (ManifestDigestMismatch); the bundle: certificate chain, embedded SCT,
-    log inclusion, signed time, signature (BundleInvalid, TrustedRootInvalid) and the signer (BuilderNotAllowed); that
-    it is the manifest which was signed (BundlePayloadMismatch); the predicate type (WrongPredicateType); the content
-    (ManifestInvalid, SubjectMissing, SubjectExtra); the version (ReleaseMismatch). Raise Untrusted, nothing else.
+    log inclusion, signed time, signature (a reason for each part) and the signer (BuilderNotAllowed); that it is the
+    manifest which was signed (WrongPayloadType, BundlePayloadMismatch); the types of statement and predicate
+    (WrongStatementType, WrongPredicateType); the content (ManifestInvalid, SubjectMissing, SubjectExtra,
+    ProvenanceInvalid, ProvenanceMismatch); the version (ReleaseMismatch). Raise Untrusted, nothing else.
     """
     digest = hashlib.sha256(manifest_bytes).hexdigest()
     if digest != expected_manifest_sha256:
@@ -79,9 +85,10 @@ def verify_release(
     payload_type, payload, builder = _verify_bundle(bundle_bytes, trusted_root_json, builders, str(version))
     if payload_type != PAYLOAD_TYPE:
         raise Untrusted(
-            Reason.BUNDLE_PAYLOAD_MISMATCH,
-            f"the bundle signs a payload of type {payload_type!r}, not an in-toto statement",
+            Reason.PAYLOAD_TYPE,
+            f"the bundle signs a payload of type {short(payload_type)}, not an in-toto statement",
             subject=str(version),
+            hint=f"the payload type must be {PAYLOAD_TYPE}",
         )
     if payload != manifest_bytes:
         raise Untrusted(
@@ -126,7 +133,8 @@ class _BuilderPolicy:
         raise Untrusted(
             Reason.BUILDER_NOT_ALLOWED,
             f"the release was signed by {_signer(cert)}; accepted is {accepted}",
-            hint="builders are listed per channel in trust/policy.yaml",
+            hint="builders are listed per channel in trust/policy.yaml: add this one if it may build, else do not use "
+            "the release",
         )
 
 
@@ -144,45 +152,74 @@ def _signer(cert: "Certificate") -> str:
     return f"{who} (by {by})"
 
 
+def claimed_signer(bundle_bytes: bytes) -> str:
+    """Return who a bundle says has signed it, for people to read: nothing of it is verified. Raise nothing."""
+    from cryptography import x509
+
+    try:
+        decoded: Any = strict_json(bundle_bytes, MAX_BUNDLE_BYTES, Reason.BUNDLE_INVALID, "the bundle")
+        raw = base64.b64decode(decoded["verificationMaterial"]["certificate"]["rawBytes"])
+        return _signer(x509.load_der_x509_certificate(raw))
+    except Exception:
+        return "nobody that can be read"
+
+
 def _verify_bundle(
     bundle_bytes: bytes, trusted_root_json: bytes, builders: Sequence[Builder], subject: str
 ) -> tuple[str, bytes, Builder]:
     """Return (payload type, payload, builder) of a bundle that verifies. Raise Untrusted, nothing else."""
-    decoded = strict_json(bundle_bytes, MAX_BUNDLE_BYTES, Reason.BUNDLE_INVALID, "the bundle")
-    from sigstore.models import Bundle
-
     policy = _BuilderPolicy(builders)
-    verifier, timestamps_demanded = _verifier(trusted_root_json)
+    root = _root(trusted_root_json)
     try:
-        payload_type, payload = verifier.verify_dsse(Bundle.from_json(bundle_bytes), policy)
-        if timestamps_demanded:
-            verifier.verify_dsse(Bundle.from_json(_without_promises(decoded)), policy)
+        decoded = strict_json(bundle_bytes, MAX_BUNDLE_BYTES, Reason.BUNDLE_INVALID, "the bundle")
+        shape = check_shape(decoded)
+        payload_type, payload = _verify_signature(decoded, shape, root, policy)
     except Untrusted as refusal:
-        refusal.subject = subject
+        refusal.subject = refusal.subject or subject
         raise
-    except BaseException as error:
-        # Everything, on purpose: sigstore raises VerificationError and the unrelated InvalidBundle, the libraries below
-        # it raise ValueError, KeyError, TypeError and more for hostile bytes, and a panic in their Rust code arrives
-        # as a BaseException. Whatever it is, this bundle did not verify.
-        raise _refusal(error, subject) from None
     if policy.builder is None:
         raise Untrusted(Reason.BUILDER_NOT_ALLOWED, "the bundle's signer was not checked", subject=subject)
     return payload_type, payload, policy.builder
 
 
-def _refusal(error: BaseException, subject: str) -> BaseException:
-    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-        return error  # KeyboardInterrupt and the like are not about the bundle.
-    from sigstore.errors import CertValidationError, MetadataError
+def _verify_signature(
+    decoded: object, shape: Shape, root: "TrustedRootMessage", policy: _BuilderPolicy
+) -> tuple[str, bytes]:
+    """Return (payload type, payload). Raise Untrusted, nothing else."""
+    from sigstore.errors import MetadataError
+    from sigstore.models import Bundle, TrustedRoot
+    from sigstore.verify import Verifier
 
-    if isinstance(error, MetadataError):
-        return _bad_root(error)
-    hint = ""
-    if isinstance(error, CertValidationError):
-        hint = "was it signed by the Sigstore instance whose trusted_root.json is in trust/sigstore/?"
-    return Untrusted(
-        Reason.BUNDLE_INVALID, f"the bundle does not verify: {_first_line(error)}", subject=subject, hint=hint
-    )
+    try:
+        # Written again from what was checked, so that sigstore's reader of JSON sees nothing that ours did not see.
+        bundle = Bundle.from_json(json.dumps(decoded))
+        check_authorities(bundle, shape, root)
+        verifier = Verifier(trusted_root=TrustedRoot(root))
+        signed = verifier.verify_dsse(bundle, policy)
+        if root.timestamp_authorities and shape.log_time:
+            verifier.verify_dsse(Bundle.from_json(_without_promises(decoded)), policy)
+        return signed
+    except Untrusted:
+        raise
+    except MetadataError as error:
+        # It looks for authorities whose validity has begun, by this machine's clock, and found none of a kind.
+        raise Untrusted(
+            Reason.TRUSTED_ROOT_NOT_YET_VALID,
+            f"nothing in the Sigstore trusted root is valid yet by this machine's clock: {first_line(error)}",
+            hint="correct this machine's clock, or validFor in trust/sigstore/trusted_root.json",
+        ) from None
+    except BaseException as error:
+        # Everything, on purpose: sigstore raises VerificationError and the unrelated InvalidBundle, the libraries below
+        # it raise ValueError, KeyError, TypeError and more for hostile bytes, and a panic in their Rust code arrives
+        # as a BaseException. Whatever it is, this bundle did not verify.
+        if not _is_about_input(error):
+            raise
+        raise refusal_of(error) from None
+
+
+def _is_about_input(error: BaseException) -> bool:
+    """Say whether an error speaks about what was read; KeyboardInterrupt and the like do not."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def _without_promises(bundle: object) -> str:
@@ -198,41 +235,42 @@ def _without_promises(bundle: object) -> str:
     return json.dumps(copy)
 
 
-def _verifier(trusted_root_json: bytes) -> "tuple[Verifier, bool]":
-    """Return a sigstore Verifier for a trusted root in memory (no TUF, no files, no network).
-
-    The second value says whether the root names timestamp authorities.
-    """
+def _root(trusted_root_json: bytes) -> "TrustedRootMessage":
+    """Return a trusted root from memory (no TUF, no files, no network). Raise Untrusted(TrustedRootInvalid)."""
     strict_json(trusted_root_json, MAX_TRUSTED_ROOT_BYTES, Reason.TRUSTED_ROOT_INVALID, "the trusted root")
+    from sigstore.errors import MetadataError
     from sigstore.models import TrustedRoot
-    from sigstore.verify import Verifier
     from sigstore_models.trustroot.v1 import TrustedRoot as TrustedRootMessage
 
     try:
         # `TrustedRoot.from_file` does exactly this after reading its file.
-        root = TrustedRoot(TrustedRootMessage.from_json(trusted_root_json))
+        message = TrustedRootMessage.from_json(trusted_root_json)
         # Otherwise read late, inside verify_dsse, where a broken root would look like a broken bundle.
-        authorities = root.get_timestamp_authorities()
-        return Verifier(trusted_root=root), bool(authorities)
+        TrustedRoot(message).get_timestamp_authorities()
+        TrustedRoot(message).get_fulcio_certs()
+    except MetadataError:
+        pass  # There is none, which is looked at below, or none is valid yet by this clock: `_verify_signature`.
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not _is_about_input(error):
             raise
-        raise _bad_root(error) from None
+        raise _bad_root(first_line(error)) from None
+    for kind in ("tlogs", "ctlogs", "certificate_authorities"):
+        if not getattr(message, kind):
+            raise _bad_root(f"it names no {kind.replace('_', ' ')}")
+    ranges = [log.public_key.valid_for for log in (*message.tlogs, *message.ctlogs)]
+    ranges += [it.valid_for for it in (*message.certificate_authorities, *message.timestamp_authorities)]
+    if any(at is not None and at.tzinfo is None for it in ranges if it is not None for at in (it.start, it.end)):
+        raise _bad_root("a validFor has no time zone")
+    return message
 
 
-def _bad_root(error: BaseException) -> Untrusted:
+def _bad_root(what: str) -> Untrusted:
     return Untrusted(
         Reason.TRUSTED_ROOT_INVALID,
-        f"the Sigstore trusted root is not usable: {_first_line(error)}",
-        hint="trust/sigstore/trusted_root.json of the fleet repo; its validity must have begun by this machine's clock",
+        f"the Sigstore trusted root is not usable: {what}",
+        hint="put the trusted_root.json of your Sigstore instance into the fleet repo as "
+        "trust/sigstore/trusted_root.json",
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else type(error).__name__
-    # Messages quote hostile input: keep them short and printable.
-    return text[:300].encode("ascii", "backslashreplace").decode()
 
 
 class ArtifactVerifier:

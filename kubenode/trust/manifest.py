@@ -8,18 +8,20 @@ ask of consumers: an old agent must be able to read the manifest of a newer rele
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from datetime import UTC
+from typing import Any
 
 from kubenode.errors import Untrusted
+from kubenode.model.documents import Release
 from kubenode.model.version import Version
+from kubenode.trust.manifestfields import SHA256, field, invalid, mapping, match, matching, optional, text
+from kubenode.trust.provenance import BUILD_TYPE, Provenance, read_provenance
 from kubenode.trust.reasons import Reason
+from kubenode.trust.strictjson import short, strict_json
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
-BUILD_TYPE = "https://kubenode.dev/image/v1"
 ROLE_ANNOTATION = "dev.kubenode/role"
 SIZE_ANNOTATION = "dev.kubenode/size"
 
@@ -40,12 +42,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
 _ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _IMAGE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _KUBERNETES = re.compile(r"(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SIZE = re.compile(r"[1-9][0-9]{0,15}")
 _SCHEMA = re.compile(r"[a-z0-9][a-z0-9.-]{0,99}/v[0-9][a-z0-9]{0,19}")
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -96,22 +94,6 @@ class Manifest:
             if artifact.role == role:
                 return artifact
         raise KeyError(role)
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How a release was built.
-
-    `recipe_sha256` and `lock_sha256` are 64 hex digits, `fleet_commit` a git commit id (40 or 64 hex digits),
-    `builder_id` and `invocation_id` URIs or names for people and auditors; `started_on` is aware.
-    """
-
-    recipe_sha256: str
-    lock_sha256: str
-    fleet_commit: str
-    builder_id: str
-    invocation_id: str
-    started_on: datetime
 
 
 def encode(manifest: Manifest, provenance: Provenance) -> bytes:
@@ -178,49 +160,74 @@ def _statement(manifest: Manifest, provenance: Provenance) -> dict[str, Any]:
 
 
 def parse(data: bytes) -> Manifest:
-    """Read a manifest. Parsing proves nothing about who wrote it: use `kubenode.trust.bundle.verify_release` for that.
+    """Read a manifest; see `parse_statement`."""
+    return parse_statement(data)[0]
 
-    Raise Untrusted with ManifestInvalid (not JSON, over 1 MiB, duplicate keys, a wrong type or value, an unsafe name),
-    WrongPredicateType, SubjectMissing (no root, verity or uki) or SubjectExtra (two of these, or a name used twice).
+
+def parse_statement(data: bytes) -> tuple[Manifest, Provenance]:
+    """Read a manifest and what it says about its build.
+
+    Parsing proves nothing about who wrote it: use `kubenode.trust.bundle.verify_release` for that. Raise Untrusted with
+    ManifestInvalid (not JSON, over 1 MiB, duplicate keys, a wrong type or value, an unsafe name), WrongStatementType,
+    WrongPredicateType, SubjectMissing (no root, verity or uki), SubjectExtra (two of these, or a name used twice),
+    ProvenanceInvalid, or ProvenanceMismatch (the lock is not the listing of packages that the release ships).
     """
-    statement = _mapping(strict_json(data, MAX_MANIFEST_BYTES, Reason.MANIFEST_INVALID, "the manifest"), "statement")
-    if _text(statement, "_type") != STATEMENT_TYPE:
-        raise _invalid(f"the manifest is not an in-toto statement v1 (_type must be {STATEMENT_TYPE})")
-    predicate_type = _text(statement, "predicateType")
+    statement = mapping(strict_json(data, MAX_MANIFEST_BYTES, Reason.MANIFEST_INVALID, "the manifest"), "statement")
+    statement_type = text(statement, "_type")
+    if statement_type != STATEMENT_TYPE:
+        raise Untrusted(
+            Reason.STATEMENT_TYPE,
+            f"the manifest is of type {short(statement_type)}, not an in-toto statement v1",
+            hint=f"_type must be {STATEMENT_TYPE}",
+        )
+    predicate_type = text(statement, "predicateType")
     if predicate_type != PREDICATE_TYPE:
         raise Untrusted(
             Reason.PREDICATE_TYPE,
-            f"the manifest is a statement about {_short(predicate_type)}, not SLSA provenance v1",
+            f"the manifest is a statement about {short(predicate_type)}, not SLSA provenance v1",
             hint=f"predicateType must be {PREDICATE_TYPE}",
         )
-    artifacts = _artifacts(_field(statement, "subject", list))
-    predicate = _mapping(_field(statement, "predicate", dict), "predicate")
-    definition = _mapping(_field(predicate, "buildDefinition", dict), "buildDefinition")
-    if _text(definition, "buildType") != BUILD_TYPE:
-        raise _invalid(f"the manifest's buildType must be {BUILD_TYPE}")
-    _check_provenance(definition, predicate)
-    return _manifest(_mapping(_field(definition, "externalParameters", dict), "externalParameters"), artifacts)
+    artifacts = _artifacts(field(statement, "subject", list))
+    predicate = mapping(field(statement, "predicate", dict), "predicate")
+    definition = mapping(field(predicate, "buildDefinition", dict), "buildDefinition")
+    provenance = read_provenance(definition, predicate)
+    manifest = _manifest(mapping(field(definition, "externalParameters", dict), "externalParameters"), artifacts)
+    _check_lock(manifest, provenance)
+    return manifest, provenance
+
+
+def _check_lock(manifest: Manifest, provenance: Provenance) -> None:
+    """The provenance's lock is what the release ships as its listing of packages, when it ships one."""
+    for artifact in manifest.artifacts:
+        if artifact.role == PACKAGES and artifact.sha256 != provenance.lock_sha256:
+            raise Untrusted(
+                Reason.PROVENANCE_MISMATCH,
+                f"the provenance's lock is {provenance.lock_sha256[:16]}..., but {artifact.name} of the same release "
+                f"is {artifact.sha256[:16]}...",
+                subject=artifact.name,
+                hint="the release was put together from two builds: build it again",
+            )
 
 
 def _manifest(parameters: dict[str, Any], artifacts: tuple[Artifact, ...]) -> Manifest:
-    schemas = _field(parameters, "schemas", list)
+    schemas = field(parameters, "schemas", list)
     if not schemas or len(schemas) > 32 or len(set(map(repr, schemas))) != len(schemas):
-        raise _invalid("the manifest's schemas must be 1 to 32 different apiVersions")
+        raise invalid("the manifest's schemas must be 1 to 32 different apiVersions")
     return Manifest(
-        image=_matching(parameters, "image", _IMAGE),
-        version=_version(_text(parameters, "version"), "version"),
-        kubernetes=_optional(parameters, "kubernetes", lambda: _matching(parameters, "kubernetes", _KUBERNETES)),
-        floor=_optional(parameters, "floor", lambda: _version(_text(parameters, "floor"), "floor")),
-        schemas=tuple(_match(schema, "schemas", _SCHEMA) for schema in schemas),
-        root_hash=_matching(parameters, "rootHash", _SHA256),
+        image=matching(parameters, "image", _IMAGE),
+        version=_version(text(parameters, "version"), "version"),
+        kubernetes=optional(parameters, "kubernetes", lambda: matching(parameters, "kubernetes", _KUBERNETES)),
+        floor=optional(parameters, "floor", lambda: _version(text(parameters, "floor"), "floor")),
+        schemas=tuple(match(schema, "schemas", _SCHEMA) for schema in schemas),
+        root_hash=matching(parameters, "rootHash", SHA256),
         artifacts=artifacts,
     )
 
 
 def _artifacts(subjects: list[Any]) -> tuple[Artifact, ...]:
     if len(subjects) > MAX_ARTIFACTS:
-        raise _invalid(f"the manifest has {len(subjects)} subjects, more than {MAX_ARTIFACTS}")
-    artifacts = [_artifact(_mapping(subject, "subject")) for subject in subjects]
+        raise invalid(f"the manifest has {len(subjects)} subjects, more than {MAX_ARTIFACTS}")
+    artifacts = [_artifact(mapping(subject, "subject")) for subject in subjects]
     # Compared without case, because a store may live on a file system that ignores it.
     for name, count in Counter(artifact.name.lower() for artifact in artifacts).items():
         if count > 1:
@@ -235,122 +242,51 @@ def _artifacts(subjects: list[Any]) -> tuple[Artifact, ...]:
 
 
 def _artifact(subject: dict[str, Any]) -> Artifact:
-    name = _matching(subject, "name", _NAME)
+    name = matching(subject, "name", _NAME)
     if name in (MANIFEST_NAME, BUNDLE_NAME):
-        raise _invalid(f"an artifact may not be called {name}: that name is the manifest's own")
-    annotations = _mapping(_field(subject, "annotations", dict), "annotations")
-    size = int(_matching(annotations, SIZE_ANNOTATION, _SIZE))
+        raise invalid(f"an artifact may not be called {name}: that name is the manifest's own")
+    annotations = mapping(field(subject, "annotations", dict), "annotations")
+    size = int(matching(annotations, SIZE_ANNOTATION, _SIZE))
     if size > MAX_ARTIFACT_BYTES:
-        raise _invalid(f"{name} has {size} bytes, more than {MAX_ARTIFACT_BYTES}")
+        raise invalid(f"{name} has {size} bytes, more than {MAX_ARTIFACT_BYTES}")
     return Artifact(
         name=name,
-        role=_matching(annotations, ROLE_ANNOTATION, _ROLE),
-        sha256=_matching(_mapping(_field(subject, "digest", dict), "digest"), "sha256", _SHA256),
+        role=matching(annotations, ROLE_ANNOTATION, _ROLE),
+        sha256=matching(mapping(field(subject, "digest", dict), "digest"), "sha256", SHA256),
         size=size,
     )
-
-
-def _check_provenance(definition: dict[str, Any], predicate: dict[str, Any]) -> None:
-    """Check what auditors rely on later; nothing here decides what a node does, so it is not kept."""
-    dependencies = {
-        entry["name"]: _mapping(_field(entry, "digest", dict), "digest")
-        for entry in (_mapping(entry, "dependency") for entry in _field(definition, "resolvedDependencies", list))
-        if isinstance(entry.get("name"), str)
-    }
-    for name, algorithm, pattern in (
-        ("recipe", "sha256", _SHA256),
-        ("lock", "sha256", _SHA256),
-        ("fleet", "gitCommit", _COMMIT),
-    ):
-        if name not in dependencies:
-            raise _invalid(f"the manifest's resolvedDependencies lack {name}")
-        _matching(dependencies[name], algorithm, pattern)
-    details = _mapping(_field(predicate, "runDetails", dict), "runDetails")
-    if not _text(_mapping(_field(details, "builder", dict), "builder"), "id"):
-        raise _invalid("the manifest's builder.id is empty")
-    metadata = _mapping(_field(details, "metadata", dict), "metadata")
-    _text(metadata, "invocationId")
-    try:
-        datetime.fromisoformat(_text(metadata, "startedOn"))
-    except ValueError:
-        raise _invalid("the manifest's startedOn is not a time (RFC 3339)") from None
-
-
-def strict_json(data: bytes, limit: int, reason: Reason, what: str) -> object:
-    """Decode JSON from an untrusted source; `limit` is in bytes, `what` names the source in messages.
-
-    Raise Untrusted(reason) when there are more bytes than `limit`, when it is not UTF-8 JSON, when an object has a key
-    twice (two readers may pick different ones), for NaN and Infinity, and for nesting that exhausts the stack.
-    """
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = Counter(key for key, _ in items)
-        twice = [key for key, count in keys.items() if count > 1]
-        if twice:
-            raise ValueError(f"the key {_short(twice[0])} is there twice")
-        return dict(items)
-
-    def constant(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    if len(data) > limit:
-        raise Untrusted(reason, f"{what} has {len(data)} bytes, more than {limit}")
-    try:
-        decoded: object = json.loads(data.decode(), object_pairs_hook=pairs, parse_constant=constant)
-    except RecursionError:
-        raise Untrusted(reason, f"{what} is nested too deeply") from None
-    except ValueError as error:
-        raise Untrusted(reason, f"{what} is not acceptable JSON: {error}") from None
-    return decoded
-
-
-def _invalid(message: str) -> Untrusted:
-    return Untrusted(Reason.MANIFEST_INVALID, message)
-
-
-def _short(value: object) -> str:
-    # repr() escapes control characters and lone surrogates, so a message can be printed on any terminal.
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _invalid(f"the manifest's {what} is not an object")
-    return value
-
-
-def _field(mapping: dict[str, Any], key: str, kind: type[_T]) -> _T:
-    if key not in mapping:
-        raise _invalid(f"the manifest lacks the field {key}")
-    value = mapping[key]
-    if not isinstance(value, kind):
-        raise _invalid(f"the manifest's {key} has the wrong type ({type(value).__name__})")
-    return value
-
-
-def _optional(mapping: dict[str, Any], key: str, read: Callable[[], _T]) -> _T | None:
-    if key not in mapping:
-        raise _invalid(f"the manifest lacks the field {key} (null is allowed)")
-    return None if mapping[key] is None else read()
-
-
-def _text(mapping: dict[str, Any], key: str) -> str:
-    return _field(mapping, key, str)
-
-
-def _match(value: object, key: str, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _invalid(f"the manifest's {key} is not acceptable: {_short(value)}")
-    return value
-
-
-def _matching(mapping: dict[str, Any], key: str, pattern: re.Pattern[str]) -> str:
-    return _match(_text(mapping, key), key, pattern)
 
 
 def _version(text: str, key: str) -> Version:
     try:
         return Version(text)
     except ValueError:
-        raise _invalid(f"the manifest's {key} is not a version: {_short(text)}") from None
+        raise invalid(f"the manifest's {key} is not a version: {short(text)}") from None
+
+
+def check_document(manifest: Manifest, release: Release) -> None:
+    """Check what a manifest says about its release against the document that people approved.
+
+    Raise Untrusted(ReleaseMismatch) when the version, the root hash or the Kubernetes version differs, or when the
+    document lets older versions update than the builder's floor does.
+    """
+    floor = manifest.floor
+    for what, built, approved, same in (
+        ("version", manifest.version, release.version, str(manifest.version) == str(release.version)),
+        # The planner recognises a release by this hash: with another one it would never see it arrive.
+        ("root hash", manifest.root_hash, release.root_hash, manifest.root_hash == release.root_hash),
+        ("Kubernetes version", manifest.kubernetes, release.kubernetes, manifest.kubernetes == release.kubernetes),
+        ("floor", floor, release.floor, floor is None or (release.floor is not None and release.floor >= floor)),
+    ):
+        if not same:
+            raise Untrusted(
+                Reason.RELEASE_MISMATCH,
+                f"the manifest's {what} is {_brief(built)}, releases/{release.version}.yaml says {_brief(approved)}",
+                subject=str(release.version),
+                hint=f"correct releases/{release.version}.yaml, or build the release again",
+            )
+
+
+def _brief(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 20 else f"{text[:16]}..."

@@ -27,7 +27,8 @@ from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot
 from kubenode.model.plain import plain
 from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
-from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, Provenance, encode
+from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, encode
+from kubenode.trust.provenance import Provenance
 
 OLD, NEW = "2026.11.1", "2026.11.2"
 STORE = "https://images.example.net/kubenode"
@@ -129,9 +130,10 @@ def build_release(world: World, version: str, identity: str = "builder@homelab.i
         (folder / name).write_bytes(content)
         artifacts.append(Artifact(name, role, hashlib.sha256(content).hexdigest(), len(content)))
     root = ROOT_HASHES.get(version, "ef" * 32)
+    recipe = hashlib.sha256((world.fleet / "images" / "node.yaml").read_bytes()).hexdigest()
     statement = encode(
         Manifest("node", Version(version), None, None, ("kubenode.dev/v1alpha1",), root, tuple(artifacts)),
-        Provenance("0" * 64, "0" * 64, "0" * 40, "test", "test", datetime(2026, 11, 23, tzinfo=UTC)),
+        Provenance(recipe, "0" * 64, world.head, "https://builder.test", "test", datetime(2026, 11, 23, tzinfo=UTC)),
     )
     (folder / MANIFEST_NAME).write_bytes(statement)
     (folder / BUNDLE_NAME).write_bytes(LocalSigner(world.sigstore, identity, SystemClock()).sign(statement))

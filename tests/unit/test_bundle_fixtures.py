@@ -14,8 +14,9 @@ from typing import Any
 from kubenode.image import sigstore_local
 from kubenode.model.version import Version
 from kubenode.trust.bundle import VerifiedRelease, verify_release
-from kubenode.trust.manifest import ROLES, Artifact, Manifest, Provenance, encode
+from kubenode.trust.manifest import ROLES, Artifact, Manifest, encode
 from kubenode.trust.policy import Builder
+from kubenode.trust.provenance import Provenance
 
 NOW = datetime(2025, 6, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ISSUER = "https://issuer.example.net"
@@ -41,9 +42,9 @@ MANIFEST = Manifest(
 )
 PROVENANCE = Provenance(
     recipe_sha256="01" * 32,
-    lock_sha256="02" * 32,
+    lock_sha256=MANIFEST.artifact("packages").sha256,
     fleet_commit="03" * 20,
-    builder_id="https://builder.example.net",
+    builder_id="https://builder.example.net/1",
     invocation_id="build-17",
     started_on=NOW,
 )

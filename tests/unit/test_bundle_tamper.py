@@ -27,6 +27,15 @@ CERTIFICATE = ("verificationMaterial", "certificate", "rawBytes")
 STAMPS = ("verificationMaterial", "timestampVerificationData", "rfc3161Timestamps")
 STAMP = (*STAMPS, 0, "signedTimestamp")
 CHECKPOINT = (*ENTRY, "inclusionProof", "checkpoint", "envelope")
+REFUSALS = {
+    Reason.BUNDLE_INVALID, Reason.CERTIFICATE_MISSING, Reason.CERTIFICATE_NOT_VALID_THEN, Reason.CERTIFICATE_UNTRUSTED,
+    Reason.CHECKPOINT_INVALID, Reason.CHECKPOINT_MISSING, Reason.ENVELOPE_MISSING, Reason.LOG_ENTRY_EXTRA,
+    Reason.LOG_ENTRY_MISMATCH, Reason.LOG_ENTRY_MISSING, Reason.LOG_PROMISE_INVALID, Reason.LOG_PROOF_INVALID,
+    Reason.LOG_PROOF_MISSING, Reason.SCT_INVALID, Reason.SCT_MISSING, Reason.SIGNATURE_EXTRA, Reason.SIGNATURE_INVALID,
+    Reason.SIGNATURE_MISSING, Reason.TIME_NOT_PROVEN, Reason.TIMESTAMP_INVALID, Reason.TRUSTED_ROOT_EXPIRED,
+    Reason.TRUSTED_ROOT_NOT_YET_VALID,
+}  # fmt: skip
+"""What a damaged bundle is refused with; which one, the attacks in test_bundle_attacks.py say."""
 BASE64 = {
     "payload", "sig", "rawBytes", "signedTimestamp", "canonicalizedBody", "keyId", "rootHash", "signedEntryTimestamp",
 }  # fmt: skip
@@ -62,7 +71,7 @@ def test_every_field_is_covered_by_a_signature(path: tuple[Any, ...]):
         value = b64(bytes(changed)) if is_base64(path) else changed.decode()
         if harmless(path, place, content):
             continue
-        assert outcome(put(BUNDLE, path, value)) == Reason.BUNDLE_INVALID, (path, place)
+        assert outcome(put(BUNDLE, path, value)) in REFUSALS, (path, place)
 
 
 def harmless(path: tuple[Any, ...], place: int, content: bytes) -> bool:
@@ -106,7 +115,7 @@ def harmless(path: tuple[Any, ...], place: int, content: bytes) -> bool:
     ids=lambda path: ".".join(map(str, path)),
 )
 def test_no_part_can_be_left_out(path: tuple[Any, ...]):
-    assert outcome(put(BUNDLE, path, None)) == Reason.BUNDLE_INVALID
+    assert outcome(put(BUNDLE, path, None)) in REFUSALS
 
 
 def test_the_logs_own_time_may_be_missing_because_a_timestamp_proves_it():
@@ -118,12 +127,12 @@ def test_the_logs_own_time_may_be_missing_because_a_timestamp_proves_it():
 def test_no_part_can_come_from_another_bundle(part: tuple[Any, ...]):
     other = sigstore_local.load(signed().directory).bundle(STATEMENT, IDENTITY, Times(AT, AT, AT))
     assert outcome(other) == "accepted"
-    assert outcome(put(BUNDLE, part, get(other, part))) == Reason.BUNDLE_INVALID
+    assert outcome(put(BUNDLE, part, get(other, part))) in REFUSALS
 
 
 @pytest.mark.parametrize("part", [ENTRY[:-1], STAMPS, ("dsseEnvelope", "signatures")])
 def test_nothing_is_there_twice(part: tuple[Any, ...]):
-    assert outcome(put(BUNDLE, part, get(BUNDLE, part) * 2)) == Reason.BUNDLE_INVALID
+    assert outcome(put(BUNDLE, part, get(BUNDLE, part) * 2)) in REFUSALS
 
 
 def signed_at(issued: int = 0, stamped: int = 0, logged: int = 0) -> str:
@@ -138,7 +147,7 @@ def test_times_within_the_certificates_ten_minutes(minutes: dict[str, int]):
 
 @pytest.mark.parametrize("minutes", [{"stamped": 11}, {"stamped": -1}, {"logged": 11}, {"logged": -1}, {"issued": 60}])
 def test_an_expired_certificate_needs_a_timestamp_from_its_lifetime(minutes: dict[str, int]):
-    assert signed_at(**minutes) == Reason.BUNDLE_INVALID
+    assert signed_at(**minutes) in REFUSALS
 
 
 def rebuilt(monkeypatch: pytest.MonkeyPatch, issue: Callable[..., Any]) -> str:
@@ -150,7 +159,7 @@ def test_a_certificate_without_sct_is_refused(monkeypatch: pytest.MonkeyPatch):
     def issue(key: Any, ca: Any, ca_key: Any, ct_key: Any, **who: Any) -> Any:
         return sigstore_local_x509.leaf_builder(key, ca, **who).sign(ca_key, sigstore_local_x509.hashes.SHA256())
 
-    assert rebuilt(monkeypatch, issue) == Reason.BUNDLE_INVALID
+    assert rebuilt(monkeypatch, issue) in REFUSALS
 
 
 def test_an_sct_of_another_log_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -159,7 +168,7 @@ def test_an_sct_of_another_log_is_refused(monkeypatch: pytest.MonkeyPatch):
     def issue(key: Any, ca: Any, ca_key: Any, ct_key: Any, **who: Any) -> Any:
         return genuine(key, ca, ca_key, sigstore_local_x509.new_key(), **who)
 
-    assert rebuilt(monkeypatch, issue) == Reason.BUNDLE_INVALID
+    assert rebuilt(monkeypatch, issue) in REFUSALS
 
 
 @pytest.mark.parametrize(("oid", "value"), [("ISSUER_V1", b"https://other"), ("ISSUER_V2", b"\x0c\x01x")])
@@ -196,13 +205,13 @@ def test_both_issuer_extensions_must_name_the_builders_issuer(monkeypatch: pytes
     ids=range(29),
 )  # fmt: skip
 def test_garbage_is_refused(data: bytes):
-    assert outcome(data) == Reason.BUNDLE_INVALID
+    assert outcome(data) in REFUSALS
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_are_refused(data: bytes):
-    assert outcome(data) == Reason.BUNDLE_INVALID
+    assert outcome(data) in REFUSALS
 
 
 @settings(max_examples=300, deadline=None)
@@ -210,7 +219,7 @@ def test_any_bytes_are_refused(data: bytes):
 def test_changed_bytes_are_refused_or_change_nothing(place: int, remove: int, insert: bytes):
     changed = BUNDLE[:place] + insert + BUNDLE[place + remove :]
     found = outcome(changed)
-    assert found in ("accepted", Reason.BUNDLE_INVALID)
+    assert found in {"accepted", *REFUSALS}
     if found == "accepted" and changed != BUNDLE:
         # White space, unused bits of base64 or a label: everything that was signed must be the same.
         for path in (("dsseEnvelope", "payload"), CERTIFICATE, (*ENTRY, "canonicalizedBody")):
@@ -228,7 +237,7 @@ def test_any_value_anywhere_is_refused(path: tuple[Any, ...], up: int, value: An
     path = path[: max(1, len(path) - up)]
     same = isinstance(value, str) and value.strip().isdecimal() and str(int(value)) == get(BUNDLE, path)
     if value is not None and get(BUNDLE, path) != value and not same:
-        assert outcome(put(BUNDLE, path, value)) == Reason.BUNDLE_INVALID
+        assert outcome(put(BUNDLE, path, value)) in REFUSALS
 
 
 @settings(max_examples=200, deadline=None)

@@ -118,8 +118,9 @@ def other_manifest(folder: Path) -> None:
 TAMPERING: list[tuple[Callable[[Path], None], str]] = [
     (flip, "ArtifactDigestMismatch"),
     (truncate, "ArtifactSizeMismatch"),
-    (partial(remove, "*.efi"), "ArtifactSizeMismatch"),
-    (partial(remove, BUNDLE_NAME), "BundleInvalid"),
+    (partial(remove, "*.efi"), "ArtifactMissing"),
+    (partial(remove, BUNDLE_NAME), "BundleMissing"),
+    (partial(garbage, "notes.txt"), "ArtifactExtra"),
     (partial(garbage, BUNDLE_NAME), "BundleInvalid"),
     (partial(garbage, MANIFEST_NAME), "ManifestDigestMismatch"),
     (other_manifest, "ManifestDigestMismatch"),

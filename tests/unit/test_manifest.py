@@ -86,7 +86,6 @@ def test_unsafe_names_are_refused(name: str):
 
 
 WRONG = [
-    lambda d: d.update(_type="https://in-toto.io/Statement/v0.1"),
     lambda d: d.update(_type=1),
     lambda d: d.pop("_type"),
     lambda d: d.update(subject={}),
@@ -106,16 +105,7 @@ WRONG = [
     ),
     lambda d: d["subject"][0]["annotations"].update({"dev.kubenode/role": "Root"}),
     lambda d: d["subject"][0]["annotations"].pop("dev.kubenode/role"),
-    lambda d: d["predicate"]["buildDefinition"].update(buildType="https://example.net"),
     lambda d: d["predicate"]["buildDefinition"].pop("externalParameters"),
-    lambda d: d["predicate"]["buildDefinition"].pop("resolvedDependencies"),
-    lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"].pop(),
-    lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"][0].update(digest={"sha256": "?"}),
-    lambda d: d["predicate"]["buildDefinition"].update(resolvedDependencies=["x"]),
-    lambda d: d["predicate"].pop("runDetails"),
-    lambda d: d["predicate"]["runDetails"].update(builder={"id": ""}),
-    lambda d: d["predicate"]["runDetails"]["metadata"].update(startedOn="yesterday"),
-    lambda d: d["predicate"]["runDetails"]["metadata"].pop("invocationId"),
     *(
         lambda d, key=key, value=value: parameters(d).update({key: value})
         for key, value in (
@@ -130,9 +120,45 @@ WRONG = [
 ]  # fmt: skip
 
 
+WRONG_PROVENANCE = [
+    lambda d: d["predicate"]["buildDefinition"].update(buildType="https://example.net"),
+    lambda d: d["predicate"]["buildDefinition"].pop("resolvedDependencies"),
+    lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"].pop(),
+    lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"][0].update(digest={"sha256": "?"}),
+    lambda d: d["predicate"]["buildDefinition"].update(resolvedDependencies=["x"]),
+    lambda d: d["predicate"].pop("runDetails"),
+    lambda d: d["predicate"]["runDetails"].update(builder={"id": ""}),
+    lambda d: d["predicate"]["runDetails"]["metadata"].update(startedOn="yesterday"),
+    lambda d: d["predicate"]["runDetails"]["metadata"].pop("invocationId"),
+    lambda d: d["predicate"]["runDetails"].update(builder={"id": "not a URI"}),
+    lambda d: d["predicate"]["runDetails"]["metadata"].update(startedOn="2026-11-23T10:00:00"),
+    lambda d: d["predicate"]["buildDefinition"]["resolvedDependencies"].append(
+        {"name": "fleet", "digest": {"gitCommit": "04" * 20}}
+    ),
+]
+
+
+@pytest.mark.parametrize("change", WRONG_PROVENANCE, ids=range(len(WRONG_PROVENANCE)))
+def test_wrong_provenance_is_refused(change: Any):
+    assert refusal(edited(change)).reason is Reason.PROVENANCE_INVALID
+
+
+def test_the_lock_is_the_listing_that_is_shipped():
+    def other(decoded: dict[str, Any]) -> None:
+        decoded["predicate"]["buildDefinition"]["resolvedDependencies"][1]["digest"]["sha256"] = "0" * 64
+
+    found = refusal(edited(other))
+    assert (found.reason, found.subject) == (Reason.PROVENANCE_MISMATCH, MANIFEST.artifact("packages").name)
+
+
 @pytest.mark.parametrize("change", WRONG)
 def test_wrong_content_is_refused(change: Any):
     assert refusal(edited(change)).reason is Reason.MANIFEST_INVALID
+
+
+def test_another_statement_type_is_refused():
+    found = refusal(edited(lambda decoded: decoded.update(_type="https://in-toto.io/Statement/v0.1")))
+    assert (found.reason, "Statement/v1" in found.hint) == (Reason.STATEMENT_TYPE, True)
 
 
 def test_another_predicate_type_is_refused():

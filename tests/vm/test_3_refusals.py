@@ -47,7 +47,7 @@ def small_release(workshop: Workshop, version: str, identity: str = BUILDER) -> 
         artifacts.append(Artifact(name, role, hashlib.sha256(content).hexdigest(), len(content)))
     statement = encode(
         Manifest("node", Version(version), None, None, ("kubenode.dev/v1alpha1",), "ab" * 32, tuple(artifacts)),
-        Provenance("0" * 64, "0" * 64, "0" * 40, "test", "test", datetime(2026, 11, 23, tzinfo=UTC)),
+        Provenance("0" * 64, "0" * 64, "0" * 40, "https://builder.test", "test", datetime(2026, 11, 23, tzinfo=UTC)),
     )
     (folder / MANIFEST_NAME).write_bytes(statement)
     (folder / BUNDLE_NAME).write_bytes(LocalSigner(workshop.sigstore, identity, SystemClock()).sign(statement))
