@@ -1,6 +1,7 @@
 """The operator's clone of the fleet repo: finding it, asking git about it, and committing to it, signed."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +14,18 @@ _REDIRECTIONS = frozenset(
 """Set by git when it runs a hook; they would win over -C, and a pre-push hook may well call kubenode."""
 
 
-def git(fleet: Path, *words: str, timeout: float = 60, check: bool = True) -> Completed:
-    """Run git in the clone with the operator's own configuration. Raises HostError."""
-    environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
-    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=environment)
+def git(
+    fleet: Path,
+    *words: str,
+    timeout: float = 60,
+    check: bool = True,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run git in the clone with the operator's own configuration, and more `environment`. Raises HostError."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
+    everything = inherited | dict(environment or {})
+    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=everything, stdin=stdin)
 
 
 def repository(fleet: Path) -> Path:
@@ -49,6 +58,21 @@ def commit_of(fleet: Path, revision: str) -> str:
             hint="Name a branch, a tag or a commit id of this clone; `git fetch` brings new ones.",
         )
     return found.text.strip()
+
+
+def full_id(fleet: Path, anchor: str) -> str:
+    """Return the anchor as 40 lower-case hex digits. Raises UsageError for anything shorter, or a name.
+
+    A name or an abbreviation could be made to mean another commit by whoever can write to the clone.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", anchor.lower()):
+        return anchor.lower()
+    hint = "Write all 40 hex digits of a commit that you trust; a node has its own in /var/lib/kubenode/trust.json."
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{anchor}^{{commit}}")
+    found = git(fleet, *words, check=False).text.strip() if anchor else ""
+    if found:
+        hint = f"If you trust what {anchor!r} means in this clone now: --anchor {found}"
+    raise UsageError(f"{anchor!r} is not a full commit id, which an anchor must be", hint=hint)
 
 
 def committed(fleet: Path, commit: str) -> Mapping[str, bytes]:

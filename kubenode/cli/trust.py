@@ -1,16 +1,16 @@
 """Commands about trust: verify (who changed the fleet repo) and local-sigstore (who builds, without internet)."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from kubenode.cli.clone import commit_of, git, repository
+from kubenode.cli.clone import commit_of, full_id, repository
 from kubenode.cli.fleet import DEFAULT_ISSUER
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, show_refusal
-from kubenode.errors import Untrusted, UsageError
+from kubenode.cli.stamp import stamp
+from kubenode.errors import Untrusted
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Who may change the fleet, and who may build its images.", no_args_is_help=True)
     group.command()(verify)
     group.command("local-sigstore")(local_sigstore)
+    group.command()(stamp)
     app.add_typer(group, name="trust")
 
 
@@ -37,7 +38,7 @@ def verify(
     from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
-    anchor = _full_id(fleet, anchor)
+    anchor = full_id(fleet, anchor)
     head = commit_of(fleet, revision)
     try:
         with FleetRepository(folder, borrowed=True) as source:
@@ -52,21 +53,6 @@ def verify(
         result = {"verdict": "trusted", "reason": Reason.TRUSTED.value, "commit": trusted.oid, "message": message}
         print_json("TrustVerdict", {**result, "hint": ""})
     say(message)
-
-
-def _full_id(fleet: Path, anchor: str) -> str:
-    """Return the anchor as 40 lower-case hex digits. Raises UsageError for anything shorter, or a name.
-
-    A name or an abbreviation could be made to mean another commit by whoever can write to the clone.
-    """
-    if re.fullmatch(r"[0-9a-f]{40}", anchor.lower()):
-        return anchor.lower()
-    hint = "Write all 40 hex digits of a commit that you trust; a node has its own in /var/lib/kubenode/trust.json."
-    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{anchor}^{{commit}}")
-    found = git(fleet, *words, check=False).text.strip() if anchor else ""
-    if found:
-        hint = f"If you trust what {anchor!r} means in this clone now: --anchor {found}"
-    raise UsageError(f"{anchor!r} is not a full commit id, which an anchor must be", hint=hint)
 
 
 def _commits(number: int) -> str:

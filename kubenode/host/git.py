@@ -16,18 +16,17 @@ from kubenode.errors import HostError, TryLater, Untrusted, UsageError
 from kubenode.host import process
 from kubenode.host.git_commit import commit_all, init_repository
 from kubenode.host.git_run import check_address, fetch_error, git_environment, shown
-from kubenode.trust.chain import TrustedCommit, TrustedTree
 from kubenode.trust.commit import MAX_COMMIT, check_oid, parse_commit
 from kubenode.trust.evidence import ChangedPath, CommitEvidence, TreeEvidence
 from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason
 from kubenode.trust.strictyaml import MAX_BYTES
-from kubenode.trust.tree import MAX_FILES, MAX_TREE_BYTES, trusted_tree
+from kubenode.trust.tree import MAX_FILES, MAX_TREE_BYTES
 
 if TYPE_CHECKING:
     from git import Git
 
-__all__ = ["FleetRepository", "RemoteFleet", "commit_all", "init_repository"]
+__all__ = ["FleetRepository", "commit_all", "init_repository"]
 
 MAX_COMMITS = 100_000
 BATCH = 256
@@ -149,6 +148,24 @@ class FleetRepository:
                     policy = self._policy(entry.oid) if entry.mode & 0o170000 == 0o100000 else None
                 yield CommitEvidence(oid, self._commit(oid), changed, policy)
             previous = batch[-1]
+
+    def on_line(self, commit: str, head: str) -> bool:
+        """Say whether `commit` is `head` or lies below it on its first-parent chain (at most 100,000 commits down)."""
+        check_oid(commit)
+        check_oid(head)
+        if commit == head:
+            return True
+        limit = f"--max-count={MAX_COMMITS + 1}"
+        # Fails for a commit that is not there. What is not below `commit` ends just above it, if it is on the line.
+        done = self._run("rev-list", "--first-parent", "--parents", limit, head, f"^{commit}", check=False)
+        last = done.text.splitlines()[-1:] if done.returncode == 0 else []
+        return [line.split()[1:2] for line in last] == [[commit]]
+
+    def point(self, oid: str) -> None:
+        """Take a commit that is there for the head of the last fetch."""
+        check_oid(oid)
+        with self._exclusive():
+            self._run("update-ref", HEAD_REF, oid)
 
     def read_tree(self, oid: str) -> TreeEvidence:
         """Read all trees and blobs of a commit. Raises Untrusted(TooMuchEvidence) before reading too much."""
@@ -353,35 +370,3 @@ class FleetRepository:
             except OSError as error:
                 raise TryLater(f"another process is fetching into {self.path}", hint="Wait for it to end.") from error
             yield
-
-
-class RemoteFleet:
-    """The fleet repo at one address, as `kubenode.ports.FleetSource` asks for it."""
-
-    def __init__(
-        self, repository: FleetRepository, url: str, branch: str = "main", *, fleet_id: str | None = None
-    ) -> None:
-        self._repository = repository
-        self._url = url
-        self._branch = branch
-        self._fleet_id = fleet_id
-
-    def fetch(self) -> str:
-        """Fetch the branch and return its head; see FleetRepository.fetch for what is raised."""
-        return self._repository.fetch(self._url, self._branch)
-
-    def stored_head(self) -> str | None:
-        """Return the head of the last complete fetch without network, or None."""
-        return self._repository.stored_head()
-
-    def anchor(self, commit: str) -> CommitEvidence:
-        """Return the evidence for the commit that is trusted already. Raises Untrusted(AnchorMissing)."""
-        return self._repository.anchor(commit)
-
-    def chain(self, trusted: str, head: str) -> Iterator[CommitEvidence]:
-        """Yield the commits after `trusted` up to `head`, oldest first. Raises Untrusted(NotDescendant)."""
-        return self._repository.first_parent_chain(trusted, head)
-
-    def tree(self, commit: TrustedCommit) -> TrustedTree:
-        """Return the files of an authenticated commit; every byte and the fleet id are checked."""
-        return trusted_tree(commit, self._repository.read_tree(commit.oid), fleet_id=self._fleet_id)

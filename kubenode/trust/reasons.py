@@ -46,3 +46,15 @@ class Reason(StrEnum):
     SUBJECT_EXTRA = "SubjectExtra"
     SUBJECT_MISSING = "SubjectMissing"
     TRUSTED_ROOT_INVALID = "TrustedRootInvalid"
+
+    # The stamp on the newest head (head.json).
+    HEAD_EQUIVOCATION = "HeadEquivocation"
+    HEAD_EXPIRED = "HeadExpired"
+    HEAD_INVALID = "HeadInvalid"
+    HEAD_MISSING = "HeadMissing"
+    HEAD_OTHER_FLEET = "HeadOtherFleet"
+    HEAD_REWOUND = "HeadRewound"
+    HEAD_SIGNATURE = "HeadSignature"
+    HEAD_STALE = "HeadStale"
+    HEAD_UNKNOWN_KEY = "HeadUnknownKey"
+    HEAD_WITHHELD = "HeadWithheld"

@@ -76,6 +76,9 @@ class World:
     staged: StagedImage | None = None
     downloads: dict[str, Download] = field(default_factory=dict)
     git_head: str | None = None
+    git_stamp: bytes | None = None
+    offered: bytes | None = None
+    """The head.json that the fleet source serves."""
     trust: TrustState | None = None
     journal: Journal = field(default_factory=Journal)
     statuses: list[NodeStatus] = field(default_factory=list)
