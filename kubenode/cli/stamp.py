@@ -97,6 +97,7 @@ class Stamper:
         from kubenode.host.clock import SystemClock
         from kubenode.host.sshsign import sign
         from kubenode.trust import headfile
+        from kubenode.trust.freshness import span
 
         before = _readable(old)
         fleet_id, freshness = self._authenticate(old, before)
@@ -118,7 +119,7 @@ class Stamper:
         if before is not None and before.issued > now:
             say(f"Warning: the stamp before was issued at {before.issued:%Y-%m-%d %H:%M} UTC; is a clock wrong?")
         if self.holds is not None and self.holds > maximum:
-            say(f"Note: nodes believe a stamp for the policy's maxAge ({maximum}), however late it expires.")
+            say(f"Note: nodes believe it for the policy's maxAge ({span(freshness.max_age)}), however late it expires.")
         serial = _next_serial(before, int(now.timestamp()))
         payload = headfile.payload(fleet_id, self.commit, serial, now, now + (self.holds or maximum))
         message = headfile.signed_bytes(payload)

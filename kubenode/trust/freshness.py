@@ -135,13 +135,20 @@ def _problem(
     if moment >= kept.expires:
         reason, what = Reason.HEAD_EXPIRED, f"{what} and expired at {_shown(kept.expires)}; {clock}"
     elif moment - kept.issued > timedelta(seconds=required.max_age):
-        limit = timedelta(seconds=required.max_age)
-        reason, what = Reason.HEAD_STALE, f"{what}, longer ago than the maxAge of {limit}; {clock}"
+        reason, what = Reason.HEAD_STALE, f"{what}, longer ago than the maxAge of {span(required.max_age)}; {clock}"
     if reason is None:
         return None
     if refused is not None:
         return str(refused.reason), f"{what}; the head.json offered now is refused: {refused.message}"
     return reason, what
+
+
+def span(seconds: int) -> str:
+    """Return a duration as policies write it, for example 7d or 90m."""
+    size, unit = next(
+        (size, unit) for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")) if not seconds % size
+    )
+    return f"{seconds // size}{unit}"
 
 
 def _shown(moment: datetime) -> str:
