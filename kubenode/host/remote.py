@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kubenode.errors import KubenodeError, TryLater
+from kubenode.errors import NoSpace, TryLater
 from kubenode.host import process
 from kubenode.host.fleetsource import KeptHead, StoredFleet
 from kubenode.host.git import FleetRepository
@@ -16,6 +16,7 @@ from kubenode.trust.headfile import HEAD_NAME, MAX_BYTES
 STAMP_BRANCH = "kubenode-stamp"
 """Where `kubenode trust stamp --push` puts head.json: a branch, because every forge takes one."""
 _STAMP_REF = f"refs/heads/{STAMP_BRANCH}"
+_FETCHED = "refs/kubenode/stamp"
 
 
 class RemoteFleet(StoredFleet):
@@ -70,6 +71,8 @@ def remote_refs(url: str, refs: Sequence[str], branch: str, *, timeout: float = 
 def _stamp(url: str, folder: Path) -> bytes | None:
     """Return head.json of the remote's stamp branch, None when the branch has no such file of acceptable size.
 
+    Raises TryLater, NoSpace.
+
     It is fetched into a repository of its own that is thrown away: a stamp shares no history with anything, and
     thousands of them would fill the copy of the fleet repo with objects that nothing refers to.
     """
@@ -80,12 +83,14 @@ def _stamp(url: str, folder: Path) -> bytes | None:
         flags = ("--depth=1", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc")
         environment = git_environment(folder)
         try:
-            words = ("fetch", *flags, "--quiet", "--", url, f"+{_STAMP_REF}:{_STAMP_REF}")
+            words = ("fetch", *flags, "--quiet", "--", url, f"+{_STAMP_REF}:{_FETCHED}")
             process.run(["git", *words], timeout=60, env=environment)
         except process.ProcessFailed as error:
-            failure: KubenodeError = fetch_error(error, url, STAMP_BRANCH)
-            raise failure from error
-        blob = f"{_STAMP_REF}:{HEAD_NAME}"
+            failure = fetch_error(error, url, STAMP_BRANCH)
+            if isinstance(failure, TryLater | NoSpace):
+                raise failure from error
+            return None  # Rubbish in the stamp's branch must not keep a node from the fleet's own.
+        blob = f"{_FETCHED}:{HEAD_NAME}"
         size = process.run(["git", "cat-file", "-s", blob], timeout=30, env=environment, check=False)
         if size.returncode or int(size.text) > MAX_BYTES:
             return None

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +17,8 @@ from kubenode.host.fleetindex import Bundle, Index, encode, index_name
 from kubenode.host.git import DAMAGED, FleetRepository
 from kubenode.host.mirror import addresses
 from kubenode.host.static import StaticFleet
-from kubenode.image.publish_fleet import KEPT_STEPS, MAX_STEPS, publish_fleet
+from kubenode.image import publish_fleet as publish_module
+from kubenode.image.publish_fleet import publish_fleet
 from kubenode.model.state import Stamp, TrustState
 from kubenode.trust import headfile
 from kubenode.trust.chain import authenticate
@@ -75,8 +78,8 @@ class Site:
         return TrustState(FLEET, commit, stamp=seen)
 
 
-@pytest.fixture
-def site(tmp_path: Path, alice: SigningKey) -> Iterator[Site]:
+@contextmanager
+def new_site(tmp_path: Path, alice: SigningKey) -> Iterator[Site]:
     repo = GitRepo.init(tmp_path / "repo")
     repo.write(POLICY_PATH, policy_yaml({"alice": [alice]}))
     repo.write("big", os.urandom(9000))  # So that a step is smaller than the whole.
@@ -84,6 +87,30 @@ def site(tmp_path: Path, alice: SigningKey) -> Iterator[Site]:
     (tmp_path / "store").mkdir()
     with serving(tmp_path / "store") as server:
         yield Site(tmp_path, repo, alice, server)
+
+
+@pytest.fixture
+def site(tmp_path: Path, alice: SigningKey) -> Iterator[Site]:
+    with new_site(tmp_path, alice) as made:
+        yield made
+
+
+@dataclass
+class Standing:
+    """A site with one publication after the first, of which a node has seen only the first."""
+
+    site: Site
+    anchor: str
+    head: str
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, alice: SigningKey) -> Iterator[Standing]:
+    with new_site(tmp_path_factory.mktemp("standing"), alice) as site:
+        anchor = site.publish()
+        site.source(name="template").fetch()
+        site.grow()
+        yield Standing(site, anchor, site.publish())
 
 
 def check_whole(source: StaticFleet, anchor: str, head: str) -> None:
@@ -177,23 +204,23 @@ def test_validators(site: Site, scheme: str) -> None:
     ids=lambda value: getattr(value, "__name__", str(value)[:20]),
 )
 def test_a_broken_store_changes_nothing_and_another_is_asked(
-    site: Site, kind: str, answer: fleetstore.Answer, said: str
+    standing: Standing, kind: str, answer: fleetstore.Answer, said: str
 ) -> None:
-    anchor = site.publish()
+    site, known = standing.site, standing.site.known(standing.anchor)
+    for name in ("node", "fresh"):
+        shutil.rmtree(site.folder / name, ignore_errors=True)
+    shutil.copytree(site.folder / "template", site.folder / "node")
     source = site.source()
-    source.fetch()
     kept = source.stamp()
-    site.grow()
-    head = site.publish()
-    site.server.answers[kind] = answer
+    site.server.answers = {kind: answer}
     for reader in (source, site.source(name="fresh")):
         with pytest.raises(TryLater) as caught:
-            reader.fetch(site.known(anchor))
+            reader.fetch(known)
         assert said in caught.value.message and caught.value.hint
-    assert (source.stored_head(), source.stamp()) == (anchor, kept)
+    assert (source.stored_head(), source.stamp()) == (standing.anchor, kept)
     with serving(site.store) as good:
-        assert site.source(site.server, good).fetch(site.known(anchor)) == head
-    check_whole(source, anchor, head)
+        assert site.source(site.server, good).fetch(known) == standing.head
+    check_whole(source, standing.anchor, standing.head)
 
 
 def test_nothing_modified_is_no_answer_to_who_has_nothing(site: Site) -> None:
@@ -306,13 +333,18 @@ def test_a_step_without_what_it_builds_on_is_refused(site: Site) -> None:
         },
     ],
 )
-def test_an_index_that_lies(site: Site, change: dict[str, object]) -> None:
-    head = site.publish()
-    path = site.store / index_name(head)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+def test_an_index_that_lies(standing: Standing, change: dict[str, object]) -> None:
+    site = standing.site
+    site.server.answers = {}
+    path = site.store / index_name(standing.head)
+    honest = path.read_text()
     site.server.seen()
-    with pytest.raises(TryLater, match="no address of the fleet repo can be used"):
-        site.source().fetch()
+    try:
+        path.write_text(json.dumps({**json.loads(honest), **change}))
+        with pytest.raises(TryLater, match="no address of the fleet repo can be used"):
+            site.source(name="never").fetch()
+    finally:
+        path.write_text(honest)
     assert site.server.seen() == ["head.json", "index"]
 
 
@@ -461,25 +493,23 @@ def test_publishing_again_changes_nothing(site: Site) -> None:
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in site.store.rglob("*.*") if path.name != ".lock")
 
 
-def test_a_long_life(site: Site) -> None:
+def test_a_long_life(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """After many publications the store is small, new machines take few steps, and old ones find their way."""
+    monkeypatch.setattr(publish_module, "MAX_STEPS", 2)
+    monkeypatch.setattr(publish_module, "KEPT_STEPS", 4)
     anchor = site.publish()
     early = site.source(name="early")
     early.fetch()
-    late = site.source(name="late")
-    for _ in range(MAX_STEPS + 4):
+    for _ in range(6):
         site.grow()
         site.publish()
-    late.fetch()
     site.server.seen()
-    fresh = site.source(name="fresh")
-    fresh.fetch()
-    assert len(site.server.seen()) <= 2 + 1 + MAX_STEPS
+    site.source(name="fresh").fetch()
+    assert len(site.server.seen()) <= 2 + 1 + 2
     head = site.repo.head
-    names = {bundle.name for bundle in offered(site, head)}
-    assert sum(bundle.start is None for bundle in offered(site, head)) == 1
-    assert len(names) <= KEPT_STEPS + 1
-    assert len(list((site.store / "bundles").iterdir())) <= len(names) + 1, "one more full bundle, for who reads now"
+    kinds = [bundle.start is None for bundle in offered(site, head)]
+    assert (kinds.count(True), kinds.count(False)) == (1, 4)
+    assert len(list((site.store / "bundles").iterdir())) <= 5 + 2, "and what who reads now may need"
     assert len(list((site.store / "index").iterdir())) == 2
     assert early.fetch(site.known(anchor)) == head
     check_whole(early, anchor, head)
