@@ -89,7 +89,11 @@ class Stamper:
     """What was stamped, as a sentence."""
 
     def __post_init__(self) -> None:
+        from kubenode.host.sshsign import public_key
+
         repository(self.fleet)
+        for key in self.keys:
+            public_key(key)  # Raises UsageError before anything is begun.
         self.commit = commit_of(self.fleet, f"refs/heads/{self.branch}")
 
     def make(self, old: bytes | None) -> bytes:

@@ -182,6 +182,9 @@ def check_stale(decision, want, see, journal, now, stale):
         case Wait("Stale", message):
             assert stale in message
             assert isinstance(fresh, Act | Wait | Stuck)
+        case Wait("Backoff") | Stuck("RetireBudget"):
+            # An entry that only a stale node takes back may have failed to go before.
+            assert decision == fresh or any(key.startswith("retire:") for key in journal.attempts)
         case _:
             # What else holds a node back does so whether it is fresh or not.
             assert decision == fresh
