@@ -38,7 +38,7 @@ class Memory:
         """The journal as the planner reads it, with the poisoned releases."""
         return replace(self._journal, poisoned=self.trust.poisoned if self.trust else ())
 
-    def trust_commit(self, fleet_id: str, commit: str, stamp: Stamp | None = None) -> None:
+    def trust_commit(self, fleet_id: str, commit: str, stamp: Stamp | None) -> None:
         """Remember a commit as the newest trusted one, and the newest stamp.
 
         The caller has authenticated both, from those that were remembered before.

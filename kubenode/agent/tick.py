@@ -173,14 +173,15 @@ class _Tick:
         followed = self.followed
         journal = self.memory.journal if self.memory is not None else Journal()
         message, hint = report.sentence(decision)
-        refusal = followed.refused if followed is not None else None
+        refusal = followed.refusal if followed is not None else None
+        advice = "" if followed is None else refusal.hint if refusal is not None else followed.freshness.hint
         status = NodeStatus(
             node=seed.node,
             at=self.ports.clock.now(),
             commit=followed.tree.oid if followed is not None else None,
             phase=report.phase(decision, self.desired, self.observed),
             message=message,
-            hint=hint or (refusal.hint if refusal is not None else ""),
+            hint=hint or advice,
             observed=self.observed,
             target=str(self.desired.target.version) if self.desired is not None and self.desired.releases else None,
             conditions=(
@@ -189,7 +190,9 @@ class _Tick:
             ),
             poisoned=journal.poisoned,
         )
-        refused = self.refused or refusal is not None or isinstance(error, Untrusted)
+        refused = (
+            self.refused or isinstance(error, Untrusted) or (followed is not None and followed.refused is not None)
+        )
         return TickResult(decision, status, _exit_code(decision, error, refused=refused), tuple(self.done))
 
 

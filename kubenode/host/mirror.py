@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -76,7 +77,9 @@ class Mirror:
     def head(self, mark: Mapping[str, str]) -> tuple[bytes, dict[str, str]] | None:
         """Return head.json and what marks this version of it, None when `mark` says that it has not changed."""
         if self._folder is not None:
-            data = b"".join(read_file(self._folder / HEAD_NAME, 0)) if self._fits(HEAD_NAME, MAX_BYTES) else b""
+            data = b"".join(islice(read_file(self._folder / HEAD_NAME, 0), 2))
+            if len(data) > MAX_BYTES:
+                raise StoreFailed(f"{HEAD_NAME} is larger than {MAX_BYTES} bytes")
             digest = {"sha256": hashlib.sha256(data).hexdigest()}
             return None if digest == mark else (data, digest)
         from kubenode.host.http import Validators
@@ -133,13 +136,6 @@ class Mirror:
     def _folder(self) -> Path | None:
         parts = urlsplit(self._base)
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-    def _fits(self, name: str, limit: int) -> bool:
-        assert self._folder is not None
-        try:
-            return (self._folder / name).stat().st_size <= limit
-        except OSError as error:
-            raise StoreFailed(f"{name} cannot be read: {error.strerror}") from error
 
     def _open(self, name: str, offset: int) -> Iterator[bytes]:
         if self._folder is not None:

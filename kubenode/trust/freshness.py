@@ -17,6 +17,13 @@ from kubenode.trust.reasons import Reason
 TOLERANCE = timedelta(minutes=10)
 """How far ahead of this machine's clock a stamp may be before the clock is said to be behind."""
 
+_HINTS = {
+    str(Reason.HEAD_MISSING): "Stamp the newest commit where this machine reads it: kubenode trust stamp.",
+    str(Reason.HEAD_STALE): "Does the job that runs kubenode trust stamp still run? Is this machine's clock right?",
+    str(Reason.HEAD_EXPIRED): "Does the job that runs kubenode trust stamp still run? Is this machine's clock right?",
+    str(Reason.HEAD_WITHHELD): "Compare the branch that this machine is given with the commit that was stamped.",
+}
+
 FRESH, CLOCK_BEHIND, NOT_REQUIRED = "Fresh", "ClockBehind", "NotRequired"
 
 
@@ -38,6 +45,11 @@ class Verdict:
     def stale(self) -> str:
         """Why nothing new may be started; empty when the node is fresh, or need not be."""
         return self.message if self.fresh is False else ""
+
+    @property
+    def hint(self) -> str:
+        """What a person can do about it."""
+        return self.refused.hint if self.refused is not None else _HINTS.get(self.reason, "")
 
 
 def judge(

@@ -230,6 +230,13 @@ def test_nothing_modified_is_no_answer_to_who_has_nothing(site: Site) -> None:
         site.source().fetch()
 
 
+def test_a_folder_with_a_head_json_that_is_too_large(site: Site) -> None:
+    (site.store / "head.json").write_bytes(b" " * (headfile.MAX_BYTES + 1))
+    source = StaticFleet(FleetRepository(site.folder / "node" / "fleet.git"), [f"static+{site.store.as_uri()}"])
+    with pytest.raises(TryLater, match=r"head\.json is larger than 262144 bytes"):
+        source.fetch()
+
+
 def test_a_broken_transfer_is_continued(site: Site) -> None:
     site.grow(3)
     head = site.publish()

@@ -71,6 +71,7 @@ def test_without_any_stamp_nothing_begins(fleet: Fleet) -> None:
     assert fresh(results[-1]) == ("False", "HeadMissing")
     assert isinstance(results[-1].decision, Wait) and results[-1].decision.reason == "Stale"
     assert (results[-1].status.phase, results[-1].exit_code) == ("Stale", ExitCode.OK)
+    assert results[-1].status.hint == "Stamp the newest commit where this machine reads it: kubenode trust stamp."
     offer(world, 1)
     assert isinstance(run(world)[-1].decision, Converged) and str(world.running.version) == "2.0"
 
