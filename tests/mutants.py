@@ -48,12 +48,6 @@ MUTANTS = (
     Mutant("start what is new on a stale node", "decide.py", "    _stale,\n", ""),
     Mutant("let a power cut start it on a stale node", "decide.py", "not self.stale and ", ""),
     Mutant(
-        "hold back a stale node that has nothing to do",
-        "decide.py",
-        "not node.stale or node.hop is None",
-        "not node.stale",
-    ),
-    Mutant(
         "a stale node forgets failed trials",
         "decide.py",
         "    _trial,\n    _remember_failed_trial,\n",
