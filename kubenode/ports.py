@@ -33,10 +33,11 @@ class Clock(Protocol):
 class FleetSource(Protocol):
     """The fleet repo, as evidence."""
 
-    def fetch(self) -> str:
-        """Fetch the branch and return its head. Raise TryLater when the repo cannot be reached; nothing is lost.
+    def fetch(self, known: TrustState | None = None) -> str:
+        """Fetch the branch and the stamp, and return the branch's head. `known` is what is trusted already.
 
-        What is not accepted before the next fetch is dropped.
+        What is not accepted before the next fetch is dropped. Raise TryLater when no address of the repo can be
+        reached; nothing is lost.
         """
         ...
 
@@ -46,6 +47,14 @@ class FleetSource(Protocol):
 
     def stored_head(self) -> str | None:
         """Return the head of the last complete fetch without network, or None."""
+        ...
+
+    def stamp(self) -> bytes | None:
+        """Return the head.json that came with the last complete fetch without network, or None."""
+        ...
+
+    def on_line(self, commit: str, head: str) -> bool:
+        """Say whether `commit` is `head` or lies below it on its first-parent chain. `head` must be there."""
         ...
 
     def anchor(self, commit: str) -> CommitEvidence:

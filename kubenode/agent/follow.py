@@ -4,6 +4,7 @@ Whatever is wrong with the new head, the node keeps the last trusted commit and 
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from kubenode.errors import FleetInvalid, KubenodeError, TryLater, Untrusted
 from kubenode.fleet.layout import FLEET_PATH
@@ -11,6 +12,7 @@ from kubenode.fleet.load import load_fleet
 from kubenode.model.state import Condition, Seed, TrustState
 from kubenode.ports import FleetSource
 from kubenode.trust.chain import TrustedCommit, TrustedTree, authenticate, trust_anchor
+from kubenode.trust.freshness import Verdict, judge
 from kubenode.trust.reasons import Reason
 
 _NEVER_REACHED = "this machine has not reached its fleet repo yet"
@@ -21,12 +23,23 @@ class Followed:
     """The newest trusted commit with its files, and what stood in the way of a newer one."""
 
     tree: TrustedTree
+    freshness: Verdict
     failure: KubenodeError | None = None
     refusal: Untrusted | None = None
 
     @property
-    def condition(self) -> Condition:
-        """The `Trusted` condition of the status."""
+    def refused(self) -> Untrusted | None:
+        """The evidence that was refused, a commit or a stamp."""
+        return self.refusal or self.freshness.refused
+
+    @property
+    def conditions(self) -> tuple[Condition, Condition]:
+        """The conditions `Trusted` and `Fresh` of the status."""
+        status = {True: "True", False: "False", None: "Unknown"}[self.freshness.fresh]
+        return self._trusted, Condition("Fresh", status, str(self.freshness.reason), self.freshness.message)
+
+    @property
+    def _trusted(self) -> Condition:
         short = self.tree.oid[:12]
         if self.refusal is not None:
             message = f"{self.refusal.message} (this node stays at commit {short})"
@@ -37,8 +50,8 @@ class Followed:
         return Condition("Trusted", "True", str(Reason.TRUSTED), message)
 
 
-def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: bool) -> Followed:
-    """Return the newest trusted commit; with `fetch`, ask the network for a newer head first.
+def follow(source: FleetSource, seed: Seed, trust: TrustState | None, now: datetime, *, fetch: bool) -> Followed:
+    """Return the newest trusted commit; with `fetch`, ask the network for a newer head and a newer stamp first.
 
     Without trust state the seed's anchor is where trust begins. Raise Untrusted when not even the trusted commit can
     be read as it was, TryLater when this machine has never reached its fleet.
@@ -50,7 +63,7 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
             hint="A machine changes its fleet only by being installed again.",
         )
     start = trust.commit if trust is not None else seed.anchor
-    failure = _fetch(source) if fetch else None
+    failure = _fetch(source, trust) if fetch else None
     head = source.stored_head()
     if head is None:
         raise failure or TryLater(_NEVER_REACHED)
@@ -62,7 +75,7 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
             tree = _tree(source, commit, seed)
             failed = _accept(source, commit)
             if failed is None:
-                return Followed(tree, failure, refusal)
+                return Followed(tree, _judge(source, tree, seed, trust, source.stamp(), now), failure, refusal)
             failure = failed
         except Untrusted as error:
             refusal = error
@@ -71,24 +84,38 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, *, fetch: 
     # At the first contact the anchor itself is new. What is returned is remembered as trusted, so it must be kept.
     if failed := _accept(source, commit):
         raise failed
-    return Followed(tree, failure, refusal)
+    return Followed(tree, _judge(source, tree, seed, trust, source.stamp(), now), failure, refusal)
 
 
-def stored(source: FleetSource, seed: Seed, trust: TrustState | None) -> Followed:
-    """Return the commit that is trusted already, authenticated again, without network. Raise Untrusted, TryLater."""
+def stored(source: FleetSource, seed: Seed, trust: TrustState | None, now: datetime) -> Followed:
+    """Return the commit that is trusted already, authenticated again, without network. Raise Untrusted, TryLater.
+
+    Of stamps only the remembered one counts: what a mirror offers must not fail the health gate of a trial boot.
+    """
     if trust is None and source.stored_head() is None:
         raise TryLater(_NEVER_REACHED)
     anchor = source.anchor(trust.commit if trust is not None else seed.anchor)
-    return Followed(_tree(source, trust_anchor(anchor), seed))
+    tree = _tree(source, trust_anchor(anchor), seed)
+    return Followed(tree, _judge(source, tree, seed, trust, None, now))
 
 
-def _fetch(source: FleetSource) -> KubenodeError | None:
+def _judge(
+    source: FleetSource, tree: TrustedTree, seed: Seed, trust: TrustState | None, offered: bytes | None, now: datetime
+) -> Verdict:
+    """Judge freshness by the policy of the commit that is trusted now."""
+    kept = trust.stamp if trust is not None else None
+    return judge(
+        tree.policy.freshness, seed.fleet_id, kept, offered, now, lambda commit: source.on_line(commit, tree.oid)
+    )
+
+
+def _fetch(source: FleetSource, trust: TrustState | None) -> KubenodeError | None:
     """Ask for a newer head. Return what went wrong: a full disk, a dead network or a repo full of rubbish.
 
     None of that may keep the node from tidying up, or from finishing what the trusted commit says.
     """
     try:
-        source.fetch()
+        source.fetch(trust)
     except KubenodeError as error:
         return error
     return None

@@ -7,7 +7,7 @@ from kubenode.errors import KubenodeError, StateLost, Untrusted
 from kubenode.model.decision import Action, ActivateSlot, PoisonRelease, Reboot, RestoreEntry, RetireEntry, WriteSlot
 from kubenode.model.journal import Attempt, Journal, Poisoned
 from kubenode.model.observed import Observed
-from kubenode.model.state import TrustState
+from kubenode.model.state import Stamp, TrustState
 from kubenode.plan.backoff import step_key
 from kubenode.ports import StateStore
 
@@ -38,9 +38,12 @@ class Memory:
         """The journal as the planner reads it, with the poisoned releases."""
         return replace(self._journal, poisoned=self.trust.poisoned if self.trust else ())
 
-    def trust_commit(self, fleet_id: str, commit: str) -> None:
-        """Remember a commit as the newest trusted one. The caller has authenticated it from the one before."""
-        self._keep_trust(TrustState(fleet_id, commit, self.trust.poisoned if self.trust else ()))
+    def trust_commit(self, fleet_id: str, commit: str, stamp: Stamp | None) -> None:
+        """Remember a commit as the newest trusted one, and the newest stamp.
+
+        The caller has authenticated both, from those that were remembered before.
+        """
+        self._keep_trust(TrustState(fleet_id, commit, self.trust.poisoned if self.trust else (), stamp))
 
     def poison(self, action: PoisonRelease, reason: str) -> None:
         """Remember a failed trial for ever."""

@@ -21,7 +21,7 @@ from kubenode.model.state import Condition
 def conditions(
     decision: Decision, desired: DesiredState | None, observed: Observed | None, journal: Journal
 ) -> tuple[Condition, ...]:
-    """Return the conditions Staged, UpToDate and Stalled; `Trusted` comes from `kubenode.agent.follow`."""
+    """Return the conditions Staged, UpToDate and Stalled; `Trusted` and `Fresh` come from `kubenode.agent.follow`."""
     return (
         _staged(desired, observed),
         _up_to_date(desired, observed),
@@ -44,6 +44,8 @@ def phase(decision: Decision, desired: DesiredState | None, observed: Observed |
             return "Restarting"
         case Wait("Backoff"):
             return "Retrying"
+        case Wait("Stale"):
+            return "Stale"
         case Wait():
             return "Staged" if _staged(desired, observed).status == "True" else "Waiting"
 

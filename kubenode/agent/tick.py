@@ -90,11 +90,14 @@ class _Tick:
         try:
             self.memory = memory = Memory(self.ports.state, read_only=dry_run)
             source = self.ports.open_fleet(seed)
+            now = self.ports.clock.now()
             self.followed = followed = (
-                stored(source, seed, memory.trust) if dry_run else follow(source, seed, memory.trust, fetch=not offline)
+                stored(source, seed, memory.trust, now)
+                if dry_run
+                else follow(source, seed, memory.trust, now, fetch=not offline)
             )
             # Before the documents are read: trust moves on even when they turn out to be broken.
-            memory.trust_commit(seed.fleet_id, followed.tree.oid)
+            memory.trust_commit(seed.fleet_id, followed.tree.oid, followed.freshness.kept)
             documents = load_fleet(followed.tree.files, node=seed.node)
             self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
             if dry_run:
@@ -132,7 +135,8 @@ class _Tick:
         observed = self._observe()
         running = next((r.manifest for r in desired.releases if r.root_hash == observed.booted.root_hash), None)
         memory.settle(observed, running)
-        return decide(desired, observed, memory.journal, self.ports.clock.now())
+        stale = self.followed.freshness.stale if self.followed is not None else ""
+        return decide(desired, observed, memory.journal, self.ports.clock.now(), stale=stale)
 
     def _observe(self) -> Observed:
         self.observed = None  # An old look must not be reported as the present.
@@ -170,22 +174,25 @@ class _Tick:
         journal = self.memory.journal if self.memory is not None else Journal()
         message, hint = report.sentence(decision)
         refusal = followed.refusal if followed is not None else None
+        advice = "" if followed is None else refusal.hint if refusal is not None else followed.freshness.hint
         status = NodeStatus(
             node=seed.node,
             at=self.ports.clock.now(),
             commit=followed.tree.oid if followed is not None else None,
             phase=report.phase(decision, self.desired, self.observed),
             message=message,
-            hint=hint or (refusal.hint if refusal is not None else ""),
+            hint=hint or advice,
             observed=self.observed,
             target=str(self.desired.target.version) if self.desired is not None and self.desired.releases else None,
             conditions=(
-                followed.condition if followed is not None else _not_trusted(error),
+                *(followed.conditions if followed is not None else (_not_trusted(error),)),
                 *report.conditions(decision, self.desired, self.observed, journal),
             ),
             poisoned=journal.poisoned,
         )
-        refused = self.refused or refusal is not None or isinstance(error, Untrusted)
+        refused = (
+            self.refused or isinstance(error, Untrusted) or (followed is not None and followed.refused is not None)
+        )
         return TickResult(decision, status, _exit_code(decision, error, refused=refused), tuple(self.done))
 
 

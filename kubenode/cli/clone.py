@@ -1,14 +1,19 @@
 """The operator's clone of the fleet repo: finding it, asking git about it, and committing to it, signed."""
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubenode.cli.output import say
-from kubenode.errors import HostError, KubenodeError, Untrusted, UsageError
+from kubenode.errors import FleetInvalid, HostError, KubenodeError, Untrusted, UsageError
 from kubenode.host.process import Completed, run
 from kubenode.trust.reasons import Reason
+
+if TYPE_CHECKING:
+    from kubenode.trust.chain import TrustedTree
 
 _REDIRECTIONS = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
@@ -16,10 +21,18 @@ _REDIRECTIONS = frozenset(
 """Set by git when it runs a hook; they would win over -C, and a pre-push hook may well call kubenode."""
 
 
-def git(fleet: Path, *words: str, timeout: float = 60, check: bool = True, stdin: bytes = b"") -> Completed:
-    """Run git in the clone with the operator's own configuration. Raises HostError."""
-    environment = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
-    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=environment, stdin=stdin)
+def git(
+    fleet: Path,
+    *words: str,
+    timeout: float = 60,
+    check: bool = True,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+) -> Completed:
+    """Run git in the clone with the operator's own configuration, and more `environment`. Raises HostError."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
+    everything = inherited | dict(environment or {})
+    return run(["git", "-C", fleet, *words], timeout=timeout, check=check, env=everything, stdin=stdin)
 
 
 def repository(fleet: Path) -> Path:
@@ -54,6 +67,21 @@ def commit_of(fleet: Path, revision: str) -> str:
     return found.text.strip()
 
 
+def full_id(fleet: Path, anchor: str) -> str:
+    """Return the anchor as 40 lower-case hex digits. Raises UsageError for anything shorter, or a name.
+
+    A name or an abbreviation could be made to mean another commit by whoever can write to the clone.
+    """
+    if re.fullmatch(r"[0-9a-f]{40}", anchor.lower()):
+        return anchor.lower()
+    hint = "Write all 40 hex digits of a commit that you trust; a node has its own in /var/lib/kubenode/trust.json."
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{anchor}^{{commit}}")
+    found = git(fleet, *words, check=False).text.strip() if anchor else ""
+    if found:
+        hint = f"If you trust what {anchor!r} means in this clone now: --anchor {found}"
+    raise UsageError(f"{anchor!r} is not a full commit id, which an anchor must be", hint=hint)
+
+
 def committed(fleet: Path, commit: str) -> Mapping[str, bytes]:
     """Return the files of a commit of the operator's own clone, which needs no proof: it is its own anchor."""
     from kubenode.host.git import FleetRepository
@@ -62,6 +90,39 @@ def committed(fleet: Path, commit: str) -> Mapping[str, bytes]:
 
     with FleetRepository(repository(fleet), borrowed=True) as source:
         return trusted_tree(trust_anchor(source.anchor(commit)), source.read_tree(commit)).files
+
+
+def authenticated(fleet: Path, anchor: str, commit: str) -> "TrustedTree":
+    """Authenticate every commit after the anchor up to `commit`, as a node does, and return the files of the last.
+
+    The fleet's id, which approvals are bound to, is that in the anchor's own tree. Raises Untrusted.
+    """
+    from kubenode.host.git import FleetRepository
+    from kubenode.trust.chain import authenticate
+    from kubenode.trust.tree import trusted_tree
+
+    identity = fleet_id(committed(fleet, anchor))
+    with FleetRepository(repository(fleet), borrowed=True) as source:
+        chain = source.first_parent_chain(anchor, commit)
+        trusted = authenticate(source.anchor(anchor), chain, fleet_id=identity, head=commit)
+        tree = trusted_tree(trusted, source.read_tree(commit))
+    _check_fleet(commit, tree.files, identity)
+    return tree
+
+
+def _check_fleet(commit: str, files: Mapping[str, bytes], expected: str) -> None:
+    """Refuse another fleet's id as nodes do; documents that cannot be read are no matter of trust."""
+    try:
+        found = fleet_id(files)
+    except FleetInvalid:
+        return
+    if found != expected:
+        raise Untrusted(
+            Reason.FLEET_ID_MISMATCH,
+            f"commit {commit[:12]} is of the fleet {found}, the anchor of {expected}",
+            subject=commit,
+            hint="Put spec.id back in fleet.yaml: a fleet's id never changes, and machines refuse another one.",
+        )
 
 
 def fleet_id(files: Mapping[str, bytes]) -> str:
@@ -110,7 +171,7 @@ def commit_signed(fleet: Path, message: str, path: str) -> str:
     try:
         git(fleet, *words, timeout=300)  # A security key waits for a touch, a passphrase for its owner.
         commit = commit_of(fleet, "HEAD")
-        _authenticate(fleet, parent, commit)
+        authenticated(fleet, parent, commit)
     except KubenodeError as error:
         if commit is not None and isinstance(error, Untrusted) and error.reason == Reason.THRESHOLD_NOT_MET:
             say(f"Nodes will not take this commit yet: {error.message}")
@@ -124,15 +185,6 @@ def commit_signed(fleet: Path, message: str, path: str) -> str:
             raise Untrusted(error.reason, what, subject=error.subject, hint=error.hint) from error
         raise
     return commit
-
-
-def _authenticate(fleet: Path, parent: str, commit: str) -> None:
-    from kubenode.host.git import FleetRepository
-    from kubenode.trust.chain import authenticate
-
-    identity = fleet_id(committed(fleet, parent))
-    with FleetRepository(repository(fleet), borrowed=True) as source:
-        authenticate(source.anchor(parent), source.first_parent_chain(parent, commit), fleet_id=identity, head=commit)
 
 
 def where(fleet: Path) -> str:

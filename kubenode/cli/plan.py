@@ -52,7 +52,9 @@ def plan(
         say("Note: changes that are not committed are not part of this plan.")
     now = SystemClock().now()
     decisions: dict[str, Decision] = {
-        report.node: decide(desired_state(documents, commit, report.node), report.observed, report.journal, now)
+        report.node: decide(
+            desired_state(documents, commit, report.node), report.observed, report.journal, now, stale=report.stale
+        )
         for report in known
     }
     if output is Format.JSON:

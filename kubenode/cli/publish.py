@@ -1,4 +1,4 @@
-"""The command publish: a release into a store, its document into the fleet repo."""
+"""The command publish: a release into a store, its document into the fleet repo; or the fleet repo itself."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +9,7 @@ from kubenode.cli.clone import commit_signed, repository, signing_key, uncommitt
 from kubenode.cli.options import FleetFolder
 from kubenode.cli.output import say
 from kubenode.cli.release import sha256_of
+from kubenode.cli.stamp import Anchor, Branch, Expires, Keys, publish_fleet_repo
 from kubenode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,15 +22,33 @@ def register(app: typer.Typer) -> None:
 
 
 def publish(
-    release: Annotated[Path, typer.Argument(help="Release folder, for example out/2026.11.2.")],
-    store: Annotated[Path, typer.Option(help="Folder of the image store, served by any HTTP server.")],
+    store: Annotated[Path, typer.Option(help="Folder of the store, served by any HTTP server.")],
+    release: Annotated[Path | None, typer.Argument(help="Release folder, for example out/2026.11.2.")] = None,
     fleet: FleetFolder = Path(),
     commit: Annotated[bool, typer.Option("--commit", help="Commit the release's document, signed.")] = False,
+    whole_fleet: Annotated[
+        bool, typer.Option("--fleet", help="Publish the fleet repo itself, as head.json and git bundles.")
+    ] = False,
+    key: Keys = None,
+    anchor: Anchor = None,
+    branch: Branch = "main",
+    expires: Expires = None,
 ) -> None:
-    """Put a release into a store and its document (digest and root hash) into the fleet repo.
+    """Put a release into a store and its document (digest and root hash) into the fleet repo; or the repo itself.
 
     Example: kubenode publish out/2026.11.2 --store /srv/images -C homelab --commit
+
+    Example: kubenode publish --fleet --store /srv/fleet -C homelab --key stamp.key
     """
+    if whole_fleet:
+        if release is not None or commit:
+            raise UsageError("--fleet publishes the fleet repo, without a release", hint="Call it once for each.")
+        publish_fleet_repo(fleet, store, branch, anchor, tuple(key or ()), expires)
+        return
+    if key or anchor or expires:
+        raise UsageError("--key, --anchor and --expires are for --fleet", hint="A release is signed when it is built.")
+    if release is None:
+        raise UsageError("no release is named", hint="Name its folder, or publish the fleet repo itself with --fleet.")
     from kubenode.image.publish import publish as put
     from kubenode.trust.manifest import MANIFEST_NAME, parse
 

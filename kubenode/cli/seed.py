@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.clone import commit_of, committed, fleet_id, git, repository
+from kubenode.cli.clone import authenticated, commit_of, git, repository
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say
 from kubenode.errors import FleetInvalid, UsageError
@@ -186,9 +186,6 @@ def _address(fleet: Path, given: str | None) -> str:
 def _anchor(fleet: Path, revision: str) -> tuple[str, str]:
     """Return the anchor and the fleet's id, authenticated from the fleet's first commit. Raises Untrusted."""
     from kubenode.fleet.load import load_fleet
-    from kubenode.host.git import FleetRepository
-    from kubenode.trust.chain import authenticate
-    from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
     if (folder / "shallow").exists():
@@ -196,12 +193,7 @@ def _anchor(fleet: Path, revision: str) -> tuple[str, str]:
         raise UsageError(f"{fleet} is a shallow clone: its history cannot be authenticated from the start", hint=hint)
     commit = commit_of(fleet, revision)
     first = git(fleet, "rev-list", "--first-parent", "--max-parents=0", commit).text.split()[-1]
-    identity = fleet_id(committed(fleet, first))
-    with FleetRepository(folder, borrowed=True) as source:
-        chain = source.first_parent_chain(first, commit)
-        trusted = authenticate(source.anchor(first), chain, fleet_id=identity, head=commit)
-        tree = trusted_tree(trusted, source.read_tree(commit), fleet_id=identity)
-    return commit, load_fleet(tree.files).fleet.id
+    return commit, load_fleet(authenticated(fleet, first, commit).files).fleet.id
 
 
 def _unknown(node: str, known: Sequence[str]) -> FleetInvalid:

@@ -3,20 +3,20 @@
 `request` and `approve` are in `cli.approve`, `show` is in `cli.trustshow`.
 """
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kubenode.cli import approve, trustshow
-from kubenode.cli.clone import commit_of, committed, fleet_id, git, repository, where
+from kubenode.cli.clone import authenticated, commit_of, full_id, repository, where
 from kubenode.cli.fleet import DEFAULT_ISSUER
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, show_refusal
-from kubenode.errors import FleetInvalid, Untrusted, UsageError
+from kubenode.cli.stamp import stamp
+from kubenode.errors import Untrusted
 
 if TYPE_CHECKING:
     from kubenode.trust.refusal import ChangeRefused
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     trustshow.register(group)
     approve.register(group)
     group.command("local-sigstore")(local_sigstore)
+    group.command()(stamp)
     app.add_typer(group, name="trust")
 
 
@@ -42,22 +43,14 @@ def verify(
 
     Example: kubenode trust verify -C homelab --anchor 1f0c2b... main
     """
-    from kubenode.host.git import FleetRepository
-    from kubenode.trust.chain import authenticate
     from kubenode.trust.reasons import Reason
     from kubenode.trust.refusal import ChangeRefused
-    from kubenode.trust.tree import trusted_tree
 
     folder = repository(fleet)
-    anchor = _full_id(fleet, anchor)
+    anchor = full_id(fleet, anchor)
     head = commit_of(fleet, revision)
     try:
-        identity = fleet_id(committed(fleet, anchor))
-        with FleetRepository(folder, borrowed=True) as source:
-            chain = source.first_parent_chain(anchor, head)
-            trusted = authenticate(source.anchor(anchor), chain, fleet_id=identity, head=head)
-            tree = trusted_tree(trusted, source.read_tree(trusted.oid))
-        _check_fleet(trusted.oid, tree.files, identity)
+        trusted = authenticated(fleet, anchor, head).commit
     except ChangeRefused as refusal:
         details = _details(fleet, refusal, revision, head)
         commit = refusal.assessment.commit
@@ -74,23 +67,6 @@ def verify(
     say(message)
 
 
-def _check_fleet(commit: str, files: Mapping[str, bytes], expected: str) -> None:
-    """Refuse another fleet's id as nodes do; documents that cannot be read are no matter of trust."""
-    from kubenode.trust.reasons import Reason
-
-    try:
-        found = fleet_id(files)
-    except FleetInvalid:
-        return
-    if found != expected:
-        raise Untrusted(
-            Reason.FLEET_ID_MISMATCH,
-            f"commit {commit[:12]} is of the fleet {found}, the anchor of {expected}",
-            subject=commit,
-            hint="Put spec.id back in fleet.yaml: a fleet's id never changes, and machines refuse another one.",
-        )
-
-
 def _details(fleet: Path, refusal: "ChangeRefused", revision: str, head: str) -> Sequence[str]:
     """Return the lines that say it at length, with the commands for this clone in the hint."""
     from kubenode.cli.changeview import state_lines
@@ -103,21 +79,6 @@ def _details(fleet: Path, refusal: "ChangeRefused", revision: str, head: str) ->
     else:
         refusal.hint += f" It lies below {head[:12]}: what follows it has to be made again on top of the repaired one."
     return lines
-
-
-def _full_id(fleet: Path, anchor: str) -> str:
-    """Return the anchor as 40 lower-case hex digits. Raises UsageError for anything shorter, or a name.
-
-    A name or an abbreviation could be made to mean another commit by whoever can write to the clone.
-    """
-    if re.fullmatch(r"[0-9a-f]{40}", anchor.lower()):
-        return anchor.lower()
-    hint = "Write all 40 hex digits of a commit that you trust; a node has its own in /var/lib/kubenode/trust.json."
-    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", f"{anchor}^{{commit}}")
-    found = git(fleet, *words, check=False).text.strip() if anchor else ""
-    if found:
-        hint = f"If you trust what {anchor!r} means in this clone now: --anchor {found}"
-    raise UsageError(f"{anchor!r} is not a full commit id, which an anchor must be", hint=hint)
 
 
 def _commits(number: int) -> str:

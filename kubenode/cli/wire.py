@@ -4,13 +4,16 @@ from collections.abc import Callable
 
 from kubenode.agent.tick import Ports
 from kubenode.host.clock import SystemClock
-from kubenode.host.git import FleetRepository, RemoteFleet
+from kubenode.host.git import FleetRepository
 from kubenode.host.health import HostHealth
 from kubenode.host.machine import HostMachine
+from kubenode.host.mirror import addresses
 from kubenode.host.paths import Paths
+from kubenode.host.remote import RemoteFleet
 from kubenode.host.slots import HostSlots
 from kubenode.host.staging import Downloads
 from kubenode.host.state import StateFolder
+from kubenode.host.static import StaticFleet
 from kubenode.host.stores import HttpStores
 from kubenode.model.decision import Act
 from kubenode.model.state import Seed
@@ -25,7 +28,7 @@ def node_ports(show: Print | None) -> Ports:
     """Return the ports of this machine; `show` gets a line of progress now and then."""
     paths = Paths()
     return Ports(
-        clock=SystemClock(),
+        clock=SystemClock(paths.clock_epoch),
         state=StateFolder(paths),
         machine=HostMachine(paths),
         slots=HostSlots(paths),
@@ -44,6 +47,9 @@ def node_health() -> Health:
 
 def _fleet(paths: Paths, seed: Seed) -> FleetSource:
     repository = FleetRepository(paths.state / "fleet.git")
+    static = addresses(seed.fleet_url)
+    if static:
+        return StaticFleet(repository, static, seed.branch, fleet_id=seed.fleet_id)
     return RemoteFleet(repository, seed.fleet_url, seed.branch, fleet_id=seed.fleet_id)
 
 

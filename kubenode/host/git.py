@@ -17,13 +17,11 @@ from kubenode.host import files, git_evidence, git_fetch, process
 from kubenode.host.git_commit import commit_all, init_repository
 from kubenode.host.git_objects import HEAD_REF, Damaged, GitObjects
 from kubenode.host.git_run import check_address, shown
-from kubenode.trust.chain import TrustedCommit, TrustedTree
 from kubenode.trust.commit import check_oid
 from kubenode.trust.evidence import CommitEvidence, TreeEvidence
 from kubenode.trust.reasons import Reason
-from kubenode.trust.tree import trusted_tree
 
-__all__ = ["FleetRepository", "RemoteFleet", "commit_all", "init_repository"]
+__all__ = ["FleetRepository", "commit_all", "init_repository"]
 
 DAMAGED = "kubenode-damaged"
 
@@ -106,6 +104,20 @@ class FleetRepository:
                 self._tidy()
         return self._candidate.head() or self._main.head()
 
+    def accepted_head(self) -> str | None:
+        """Return the accepted commit that a fetch can build on; None without one, or in a damaged copy."""
+        return self._main.head() if self._sound else None
+
+    def lacks(self, head: str) -> bool:
+        """Say whether a head has to be fetched: it is not the stored one, or it is in a damaged copy only."""
+        return self.stored_head() != head or (not self._sound and self._candidate.head() != head)
+
+    def drop(self) -> None:
+        """Forget what was fetched and not accepted. Raises HostError, TryLater (a fetch is running)."""
+        with self._exclusive():
+            self._tidy()
+            self._drop_candidate()
+
     # Reading.
 
     def anchor(self, oid: str) -> CommitEvidence:
@@ -144,6 +156,13 @@ class FleetRepository:
         place = self._must_have(oid)
         with self._telling_damage(place):
             return git_evidence.read_tree(place, oid)
+
+    def on_line(self, commit: str, head: str) -> bool:
+        """Say whether `commit` is `head` or lies below it on its first-parent chain (at most 100,000 commits down)."""
+        check_oid(commit)
+        check_oid(head)
+        place = self._place(head)
+        return commit == head or (place is not None and git_evidence.on_line(place, commit, head))
 
     def _place(self, oid: str) -> GitObjects | None:
         """Return where a commit is read. A damaged copy comes last: what it still has may be all there is."""
@@ -295,39 +314,3 @@ class FleetRepository:
             except OSError as error:
                 raise TryLater(f"another process is fetching into {self.path}", hint="Wait for it to end.") from error
             yield
-
-
-class RemoteFleet:
-    """The fleet repo at one address, as `kubenode.ports.FleetSource` asks for it."""
-
-    def __init__(
-        self, repository: FleetRepository, url: str, branch: str = "main", *, fleet_id: str | None = None
-    ) -> None:
-        self._repository = repository
-        self._url = url
-        self._branch = branch
-        self._fleet_id = fleet_id
-
-    def fetch(self) -> str:
-        """Fetch the branch and return its head; see FleetRepository.fetch for what is raised."""
-        return self._repository.fetch(self._url, self._branch)
-
-    def stored_head(self) -> str | None:
-        """Return the head of the last complete fetch without network, or None."""
-        return self._repository.stored_head()
-
-    def anchor(self, commit: str) -> CommitEvidence:
-        """Return the evidence for the commit that is trusted already. Raises Untrusted(AnchorMissing)."""
-        return self._repository.anchor(commit)
-
-    def chain(self, trusted: str, head: str) -> Iterator[CommitEvidence]:
-        """Yield the commits after `trusted` up to `head`, oldest first. Raises Untrusted(NotDescendant)."""
-        return self._repository.first_parent_chain(trusted, head)
-
-    def accept(self, commit: TrustedCommit) -> None:
-        """Keep an authenticated commit for good; see FleetRepository.accept for what is raised."""
-        self._repository.accept(commit.oid)
-
-    def tree(self, commit: TrustedCommit) -> TrustedTree:
-        """Return the files of an authenticated commit; every byte and the fleet id are checked."""
-        return trusted_tree(commit, self._repository.read_tree(commit.oid), fleet_id=self._fleet_id)

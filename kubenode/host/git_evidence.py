@@ -64,6 +64,15 @@ def first_parent_chain(objects: GitObjects, start: CommitEvidence, head: str) ->
         previous = batch[-1]
 
 
+def on_line(objects: GitObjects, commit: str, head: str) -> bool:
+    """Say whether a commit lies below `head` on its first-parent chain; False when it is not there at all."""
+    limit = f"--max-count={MAX_COMMITS + 1}"
+    done = objects.git("rev-list", "--first-parent", "--parents", limit, head, f"^{commit}", check=False)
+    # What is not below `commit` ends just above it, if it is on the line.
+    last = done.text.splitlines()[-1:] if done.returncode == 0 else []
+    return [line.split()[1:2] for line in last] == [[commit]]
+
+
 def read_tree(objects: GitObjects, oid: str) -> TreeEvidence:
     """Read all trees and blobs of a commit, each once. Raises Untrusted(TooMuchEvidence) before too much, Damaged."""
     commit = parse_commit(oid, objects.read(oid, "commit", MAX_COMMIT))

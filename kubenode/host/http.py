@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,16 @@ from kubenode.host.storefailed import StoreFailed
 
 _MAX_REDIRECTS = 5
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+_VALIDATOR = re.compile(r"[ -~]{0,300}")
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})")
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What a server said of a file, to be told again: its ETag and Last-Modified, empty when it said none."""
+
+    etag: str = ""
+    modified: str = ""
 
 
 class HttpReader:
@@ -56,6 +66,28 @@ class HttpReader:
                 yield from self._body(response, offset)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             raise StoreFailed(_said(error)) from error
+
+    def changed(self, url: str, known: Validators, limit: int) -> tuple[bytes, Validators] | None:
+        """Return a file of at most `limit` bytes with its validators, None when `known` says that it is the same.
+
+        One conditional request (RFC 9110, section 13). Raises StoreFailed.
+        """
+        headers = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+        asked = {name: value for name, value in headers.items() if value}
+        try:
+            response = self._get(self._client.build_request("GET", url, headers=asked))
+            with closing(response):
+                if asked and response.status_code == httpx.codes.NOT_MODIFIED:
+                    return None
+                data = bytearray()
+                for chunk in self._body(response, 0):
+                    data += chunk
+                    if len(data) > limit:
+                        raise StoreFailed(f"it sends more than {limit} bytes")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+            raise StoreFailed(_said(error)) from error
+        etag, modified = (response.headers.get(name, "") for name in ("ETag", "Last-Modified"))
+        return bytes(data), Validators(etag, modified) if _VALIDATOR.fullmatch(etag + modified) else Validators()
 
     def _get(self, request: httpx.Request) -> httpx.Response:
         """Send a request and follow redirects, but never from https to anything else."""

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from kubenode.model.journal import Attempt, Journal, Poisoned
-from kubenode.model.state import Seed, TrustState
+from kubenode.model.state import Seed, Stamp, TrustState
 from kubenode.model.version import Version
 
 API_VERSION = "kubenode.dev/v1alpha1"
@@ -36,7 +36,7 @@ class Generation:
 def encode_trust(generation: Generation) -> bytes:
     """Return a copy of the trust state, with a checksum over what it says."""
     state = generation.state
-    content = {
+    content: dict[str, Any] = {
         "commit": state.commit,
         "fleetId": state.fleet_id,
         "generation": generation.number,
@@ -45,6 +45,14 @@ def encode_trust(generation: Generation) -> bytes:
             for bad in state.poisoned
         ],
     }
+    if state.stamp is not None:
+        content["stamp"] = {
+            "head": state.stamp.head,
+            "serial": state.stamp.serial,
+            "issued": state.stamp.issued.isoformat(),
+            "expires": state.stamp.expires.isoformat(),
+            "key": state.stamp.key,
+        }
     return _encode("TrustState", {"sha256": _checksum(content), "content": content})
 
 
@@ -63,7 +71,28 @@ def decode_trust(data: bytes) -> Generation:
         )
         for bad in map(_object, _list(content.get("poisoned", [])))
     )
-    return Generation(number, TrustState(_text(content, "fleetId"), _match(content, "commit", _HEX40), poisoned))
+    stamp = None if content.get("stamp") is None else _stamp(_object(content["stamp"]))
+    return Generation(number, TrustState(_text(content, "fleetId"), _match(content, "commit", _HEX40), poisoned, stamp))
+
+
+def _stamp(document: dict[str, Any]) -> Stamp:
+    serial = document.get("serial")
+    if not isinstance(serial, int) or isinstance(serial, bool) or serial < 1:
+        raise ValueError("the stamp's serial is not a number")
+    return Stamp(
+        _match(document, "head", _HEX40),
+        serial,
+        _time(document, "issued"),
+        _time(document, "expires"),
+        _text(document, "key"),
+    )
+
+
+def _time(document: dict[str, Any], key: str) -> datetime:
+    moment = datetime.fromisoformat(_text(document, key))
+    if moment.tzinfo is None:
+        raise ValueError(f"{key} has no time zone")
+    return moment
 
 
 def encode_journal(journal: Journal) -> bytes:

@@ -2,4 +2,4 @@
 
 
 class StoreFailed(Exception):
-    """One store cannot serve a file; the message says why. Never leaves `kubenode.host.stores`."""
+    """One store or mirror cannot serve a file; the message says why. Never leaves `kubenode.host`."""

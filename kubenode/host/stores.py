@@ -146,7 +146,7 @@ class HttpStores:
         except ValueError as error:
             raise StoreFailed("it is no address") from error
         if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-            return _read_file(Path(unquote(parts.path)) / str(version) / name, offset)
+            return read_file(Path(unquote(parts.path)) / str(version) / name, offset)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise StoreFailed("it is no http://, https:// or file:// address")
         if self._http is None:
@@ -157,7 +157,8 @@ class HttpStores:
         return self._http.read(f"{store}/{version}/{quote(name)}", offset)
 
 
-def _read_file(path: Path, offset: int) -> Iterator[bytes]:
+def read_file(path: Path, offset: int) -> Iterator[bytes]:
+    """Yield the bytes of a plain file from `offset` on. Raises StoreFailed, at the first byte or later."""
     try:
         # O_NONBLOCK: a pipe with that name must not hang the agent.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

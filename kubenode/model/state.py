@@ -19,12 +19,28 @@ class Seed:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What a valid head.json says: at `issued` the newest commit was `head` (40 hex), and this holds until `expires`.
+
+    `serial` counts upwards with every stamp. Times are aware, in UTC. `key` is the fingerprint of the SSH key whose
+    signature was checked.
+    """
+
+    head: str
+    serial: int
+    issued: datetime
+    expires: datetime
+    key: str
+
+
+@dataclass(frozen=True)
 class TrustState:
-    """The two things that are never rebuilt: the last trusted commit (and its fleet) and the poisoned releases."""
+    """What is never rebuilt: the last trusted commit (and its fleet), the poisoned releases, the newest stamp."""
 
     fleet_id: str
     commit: str
     poisoned: tuple[Poisoned, ...] = ()
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True)

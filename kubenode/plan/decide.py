@@ -34,15 +34,18 @@ from kubenode.plan.backoff import held_back
 from kubenode.plan.hops import is_poisoned, path_to_target
 
 
-def decide(desired: DesiredState, observed: Observed, journal: Journal, now: datetime) -> Decision:
-    """Return the next action of a node, or why there is none. `now` is aware, in UTC. Raises nothing."""
+def decide(desired: DesiredState, observed: Observed, journal: Journal, now: datetime, *, stale: str = "") -> Decision:
+    """Return the next action of a node, or why there is none. `now` is aware, in UTC. Raises nothing.
+
+    `stale` says why nobody vouches that `desired` is the owners' newest word; it is empty when somebody does.
+    """
     if not desired.releases:
         return Stuck(
             "NoRelease",
             f"Channel {desired.channel} of pool {desired.pool} lists no release.",
             "Add a release to the channel, or pin one in the pool.",
         )
-    node = _Node(desired, observed, journal, now)
+    node = _Node(desired, observed, journal, now, stale)
     for rule in _RULES:
         decision = rule(node)
         if decision is not None:
@@ -52,12 +55,13 @@ def decide(desired: DesiredState, observed: Observed, journal: Journal, now: dat
 
 @dataclass(frozen=True)
 class _Node:
-    """The four inputs of a decision and what follows from them."""
+    """The inputs of a decision and what follows from them."""
 
     desired: DesiredState
     observed: Observed
     journal: Journal
     now: datetime
+    stale: str
 
     @property
     def running(self) -> str:
@@ -101,7 +105,7 @@ class _Node:
     @property
     def may_disrupt(self) -> bool:
         """Whether this node may be changed and restarted at all (windows only say when)."""
-        return not self.desired.halted and self.observed.kubernetes is None
+        return not self.desired.halted and not self.stale and self.observed.kubernetes is None
 
     def act(self, action: Action, why: str, *then: str) -> Decision:
         """Return the action, or the reason why it may not be tried (again) now."""
@@ -184,6 +188,8 @@ def _stray_because(node: _Node, root_hash: str) -> str:
         return "it is not the next release of this node"
     if node.desired.halted:
         return "the fleet is halted"
+    if node.stale:
+        return "this node does not know whether that is still wanted"
     if node.observed.kubernetes is not None:
         return "this machine is part of a cluster"
     return "it has to be tried with a counter, so that the machine can fall back"
@@ -236,11 +242,23 @@ def _no_way(node: _Node) -> Decision | None:
     )
 
 
+def _stale(node: _Node) -> Decision | None:
+    # After everything that keeps the machine as it is, before everything that begins a change. Downloads are held back
+    # too: writing the slot would destroy the release before this one for one that may have been withdrawn since.
+    if not node.stale or node.hop is None:
+        return None
+    return Wait(
+        "Stale",
+        f"Release {node.hop.version} is {_place(node)} and nothing new is started while this node is stale: "
+        f"{node.stale}.",
+    )
+
+
 def _reboot(node: _Node) -> Decision | None:
     hop = node.hop
     if hop is None or not slots.is_activated(hop, node.observed):
         return None
-    # Halted fleets and cluster members never get here: their activated entry was a stray one.
+    # Halted fleets, stale nodes and cluster members never get here: their activated entry was a stray one.
     return _outside_window(node, f"restart into release {hop.version}") or node.act(
         Reboot(hop),
         f"Release {hop.version} is activated in slot {node.observed.booted.slot.other}; {node.running} in slot "
@@ -258,6 +276,7 @@ _RULES: tuple[_Rule, ...] = (
     _prune,
     _converged,
     _no_way,
+    _stale,
     _reboot,
 )
 

@@ -20,6 +20,8 @@ class Report:
     node: str
     observed: Observed
     journal: Journal
+    stale: str = ""
+    """Why the node starts nothing new, see `kubenode.plan.decide.decide`; empty when it said nothing of the kind."""
 
 
 def reports(document: object) -> tuple[Report, ...]:
@@ -41,6 +43,7 @@ def _report(item: object, number: int) -> Report:
                 superseded=item.get("superseded"),
                 poisoned=tuple(map(_poisoned, item.get("poisoned") or ())),
             ),
+            stale=next((_text(it["message"]) for it in item.get("conditions") or () if _is_stale(it)), ""),
         )
     except KeyError as error:
         missing = f"the field {error} is missing"
@@ -73,6 +76,10 @@ def _observed(it: dict[str, Any]) -> Observed:
         partial=frozenset(map(_text, it.get("partial") or ())),
         kubernetes=_optional(it.get("kubernetes"), Role),
     )
+
+
+def _is_stale(condition: dict[str, Any]) -> bool:
+    return condition.get("type") == "Fresh" and condition.get("status") == "False"
 
 
 def _poisoned(it: dict[str, Any]) -> Poisoned:

@@ -76,3 +76,15 @@ class Reason(StrEnum):
     TRUSTED_ROOT_EXPIRED = "TrustedRootExpired"
     TRUSTED_ROOT_INVALID = "TrustedRootInvalid"
     TRUSTED_ROOT_NOT_YET_VALID = "TrustedRootNotYetValid"
+
+    # The stamp on the newest head (head.json).
+    HEAD_EQUIVOCATION = "HeadEquivocation"
+    HEAD_EXPIRED = "HeadExpired"
+    HEAD_INVALID = "HeadInvalid"
+    HEAD_MISSING = "HeadMissing"
+    HEAD_OTHER_FLEET = "HeadOtherFleet"
+    HEAD_REWOUND = "HeadRewound"
+    HEAD_SIGNATURE = "HeadSignature"
+    HEAD_STALE = "HeadStale"
+    HEAD_UNKNOWN_KEY = "HeadUnknownKey"
+    HEAD_WITHHELD = "HeadWithheld"

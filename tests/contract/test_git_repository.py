@@ -8,8 +8,9 @@ import pytest
 
 from kubenode.errors import HostError, NoSpace, TryLater, Untrusted, UsageError
 from kubenode.host import process
-from kubenode.host.git import DAMAGED, FleetRepository, RemoteFleet, commit_all, init_repository
+from kubenode.host.git import DAMAGED, FleetRepository, commit_all, init_repository
 from kubenode.host.git_run import fetch_error
+from kubenode.host.remote import RemoteFleet
 from kubenode.trust.chain import TrustedTree, authenticate
 from kubenode.trust.policy import POLICY_PATH
 from kubenode.trust.reasons import Reason

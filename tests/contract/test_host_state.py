@@ -1,16 +1,18 @@
 import contextlib
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from kubenode.errors import HostError, StateLost, TryLater
+from kubenode.host.clock import SystemClock
 from kubenode.host.paths import Paths
 from kubenode.host.state import StateFolder
-from kubenode.host.statefiles import decode_journal, decode_trust, encode_trust
+from kubenode.host.statefiles import Generation, _checksum, decode_journal, decode_trust, encode_trust
 from kubenode.model.journal import Attempt, Journal, Poisoned
-from kubenode.model.state import NodeStatus, Seed, TrustState
+from kubenode.model.state import NodeStatus, Seed, Stamp, TrustState
 from kubenode.model.version import Version
 
 BAD = (
@@ -227,3 +229,52 @@ def test_a_wrong_seed_is_named(state: StateFolder, paths: Paths, text: str, mess
     (paths.state / "seed.json").write_text(text)
     with pytest.raises(HostError, match=message):
         state.seed()
+
+
+STAMP = Stamp("c" * 40, 7, WHEN.replace(microsecond=0), WHEN.replace(microsecond=0, year=2027), "SHA256:abc")
+STAMPED = TrustState(TRUST.fleet_id, "b" * 40, BAD, STAMP)
+
+
+def test_the_newest_stamp_comes_back(state: StateFolder, copies: tuple[Path, Path]):
+    state.save_trust(STAMPED)
+    assert state.load_trust() == STAMPED
+    copies[0].unlink()
+    assert state.load_trust() == STAMPED
+
+
+def test_the_release_before_and_the_release_after_read_the_trust_state():
+    # One from before stamps has no such key, and one from later has keys that nobody knows yet.
+    document = json.loads(encode_trust(Generation(3, TRUST)))
+    assert "stamp" not in document["content"]
+    assert decode_trust(json.dumps(document).encode()).state.stamp is None
+    content = json.loads(encode_trust(Generation(3, STAMPED)))["content"]
+    content["stamp"]["later"] = content["later"] = 1
+    later = {**document, "content": content, "sha256": _checksum(content)}
+    assert decode_trust(json.dumps(later).encode()).state == STAMPED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"serial": "7"},
+        {"serial": 0},
+        {"serial": True},
+        {"issued": "2026-01-02T03:04:05"},
+        {"expires": 7},
+        {"head": "x"},
+    ],
+)
+def test_a_stamp_that_is_none_is_damage(change: dict[str, object]):
+    document = json.loads(encode_trust(Generation(3, STAMPED)))
+    document["content"]["stamp"] |= change
+    document["sha256"] = _checksum(document["content"])
+    with pytest.raises(ValueError):
+        decode_trust(json.dumps(document).encode())
+
+
+def test_the_clock_is_never_before_the_image(tmp_path: Path):
+    epoch = tmp_path / "clock-epoch"
+    epoch.touch()
+    os.utime(epoch, (4102444800, 4102444800))
+    assert SystemClock(epoch).now() == datetime(2100, 1, 1, tzinfo=UTC)
+    assert SystemClock(tmp_path / "none").now() < datetime(2100, 1, 1, tzinfo=UTC)

@@ -137,12 +137,17 @@ some_journal = st.builds(
 moments = st.sampled_from((NOW, NOW.replace(day=28, hour=3)))
 
 
+some_stale = st.sampled_from(("", "", "the newest stamp is too old"))
+
+
 @settings(max_examples=900, deadline=None)
-@given(some_facts, some_journal, moments)
-def test_every_decision_is_safe(facts, journal, now):
+@given(some_facts, some_journal, moments, some_stale)
+def test_every_decision_is_safe(facts, journal, now, stale):
     want, see = facts
-    decision = decide(want, see, journal, now)
-    assert decision == decide(want, see, journal, now), "deterministic"
+    decision = decide(want, see, journal, now, stale=stale)
+    assert decision == decide(want, see, journal, now, stale=stale), "deterministic"
+    if stale:
+        check_stale(decision, want, see, journal, now, stale)
     if not see.booted.trial and want.releases:
         check_failed_trials(decision, see, journal)
     match decision:
@@ -164,6 +169,25 @@ def test_every_decision_is_safe(facts, journal, now):
                 budget = backoff.BUDGETS.get(backoff.step_key(action).partition(":")[0])
                 assert budget is None or attempt.failures < budget
             check_action(action, want, see, journal, now)
+
+
+def check_stale(decision, want, see, journal, now, stale):
+    """A stale node begins nothing, and keeps everything in order as it would if it were fresh."""
+    fresh = decide(want, see, journal, now)
+    match decision:
+        case Act(action):
+            assert isinstance(action, PoisonRelease | RestoreEntry | RetireEntry | PruneStaging)
+            if not isinstance(action, RetireEntry):
+                assert decision == fresh
+        case Wait("Stale", message):
+            assert stale in message
+            assert isinstance(fresh, Act | Wait | Stuck)
+        case Wait("Backoff") | Stuck("RetireBudget"):
+            # An entry that only a stale node takes back may have failed to go before.
+            assert decision == fresh or any(key.startswith("retire:") for key in journal.attempts)
+        case _:
+            # What else holds a node back does so whether it is fresh or not.
+            assert decision == fresh
 
 
 def check_failed_trials(decision, see, journal):
@@ -215,8 +239,12 @@ def check_action(action, want, see, journal, now):
 
 
 @settings(max_examples=250, deadline=None)
-@given(st.one_of(st.tuples(some_desired, some_observed(trial=False)), near_an_update()), st.none() | versions.map(root))
-def test_every_way_ends(facts, superseded):
+@given(
+    st.one_of(st.tuples(some_desired, some_observed(trial=False)), near_an_update()),
+    st.none() | versions.map(root),
+    some_stale,
+)
+def test_every_way_ends(facts, superseded, stale):
     """From any state, with effects that work, a few actions lead to an end, and to the target unless something says no.
 
     Releases may be the wrong target, but each is run by hops that go one way: no oscillation, no loop.
@@ -225,7 +253,7 @@ def test_every_way_ends(facts, superseded):
     journal = Journal(superseded=superseded)
     restarts = 0
     for _ in range(60):
-        decision = decide(want, see, journal, NOW)
+        decision = decide(want, see, journal, NOW, stale=stale)
         if not isinstance(decision, Act):
             break
         see, journal = apply(decision.action, see, journal)
@@ -234,8 +262,9 @@ def test_every_way_ends(facts, superseded):
         raise AssertionError("it never ends")
     assert restarts <= len(VERSIONS)
     if isinstance(decision, Wait):
-        assert decision.reason in ("Halted", "OutsideWindow")
-    if restarts == 0 and (want.halted or see.kubernetes is not None):
+        assert decision.reason in (("Stale",) if stale else ("Halted", "OutsideWindow"))
+    assert not (stale and restarts)
+    if restarts == 0 and (want.halted or stale or see.kubernetes is not None):
         started = [it for it in see.entries if (it.tries_left or 0) > 0 and it.root_hash != see.booted.root_hash]
         assert not started or isinstance(decision, Stuck), "no power cut may start what is forbidden"
     if isinstance(decision, Converged):

@@ -82,11 +82,16 @@ class Fleet:
         builder: str = IDENTITY,
         signer: str = "alice",
         extra: Mapping[str, str] | None = None,
+        fresh: str = "",
     ) -> str:
         """Return the id of a commit that says this; the same words give the same commit."""
-        words = (parent, channel, halted, window, builder, signer, tuple((extra or {}).items()))
+        words = (parent, channel, halted, window, builder, signer, tuple((extra or {}).items()), fresh)
         if words not in self._made:
             files = {path: text.encode() for path, text in self._files(channel, halted, window, builder).items()}
+            if fresh:
+                # `fresh` is the maxAge.
+                line = f'  freshness: {{maxAge: {fresh}, keys: ["{self.key.public}"]}}\n'
+                files[POLICY_PATH] += line.encode()
             files |= {path: text.encode() for path, text in (extra or {}).items()}
             files["trust/sigstore/trusted_root.json"] = self.trusted_root
             self._made[words] = self._store(parent, files, self.key if signer == "alice" else self.stranger)

@@ -77,6 +77,9 @@ class World:
     downloads: dict[str, Download] = field(default_factory=dict)
     git_head: str | None = None
     accepted: set[str] = field(default_factory=set)
+    git_stamp: bytes | None = None
+    offered: bytes | None = None
+    """The head.json that the fleet source serves."""
     trust: TrustState | None = None
     journal: Journal = field(default_factory=Journal)
     statuses: list[NodeStatus] = field(default_factory=list)

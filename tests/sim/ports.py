@@ -99,14 +99,23 @@ class SimState:
 class SimFleet:
     world: "World"
 
-    def fetch(self) -> str:
+    def fetch(self, known: TrustState | None = None) -> str:
         world = self.world
         if not world.online:
             raise TryLater("the fleet repo does not answer")
         world.step("fleet.fetch")
-        world.git_head = world.head
+        world.git_head, world.git_stamp = world.head, world.offered
         world.step("fleet.fetched")
         return world.head
+
+    def stamp(self) -> bytes | None:
+        return self.world.git_stamp
+
+    def on_line(self, commit: str, head: str) -> bool:
+        at: str | None = head
+        while at is not None and at != commit:
+            at = self.world.fleet.parents[at]
+        return at is not None
 
     def stored_head(self) -> str | None:
         return self.world.git_head

@@ -112,7 +112,7 @@ def test_the_poisoned_stay_when_the_commit_moves_on():
     store = Store(TrustState("fleet", "a" * 40))
     memory = Memory(store, read_only=False)
     memory.poison(PoisonRelease(NEW.version, root("2.0"), None), "it failed")
-    memory.trust_commit("fleet", "b" * 40)
+    memory.trust_commit("fleet", "b" * 40, None)
     assert store.trust.commit == "b" * 40
     assert [bad.root_hash for bad in Memory(store, read_only=False).journal.poisoned] == [root("2.0")]
 
@@ -125,11 +125,11 @@ def test_nothing_is_poisoned_without_a_place_to_remember_it():
 def test_unchanged_state_is_not_written_again_and_a_dry_run_writes_nothing():
     store = Store(TrustState("fleet", "a" * 40, (poisoned("9.0"),)))
     memory = Memory(store, read_only=False)
-    memory.trust_commit("fleet", "a" * 40)
+    memory.trust_commit("fleet", "a" * 40, None)
     memory.settle(observed("1.0"), None)
     assert store.writes == 0
     dry = Memory(store, read_only=True)
-    dry.trust_commit("fleet", "b" * 40)
+    dry.trust_commit("fleet", "b" * 40, None)
     dry.settle(observed("1.0"), None)
     dry.fail(FetchRelease(NEW), NOW, TryLater("no"))
     assert store.writes == 0 and store.trust.commit == "a" * 40

@@ -284,6 +284,53 @@ def test_windows(see):
     assert reason(decide(desired("2.0", windows=(window((), "02:00", 4),)), see, EMPTY, NOW)) == "NoWindow"
 
 
+# Stale: nobody vouches that the commit is the newest.
+
+STALE = "the newest stamp is too old"
+
+
+@pytest.mark.parametrize(
+    "see",
+    [
+        observed("1.0"),
+        observed("1.0", partial=("2.0",)),
+        observed("1.0", fetched=("2.0",)),
+        STAGED,
+        observed("1.0", entry("0.9"), spare="0.9", fetched=("2.0",)),
+    ],
+    ids=["nothing done", "half a download", "downloaded", "staged", "an older fallback"],
+)
+def test_a_stale_node_begins_nothing_and_ends_nothing(see):
+    assert isinstance(decide(desired("2.0"), see, EMPTY, NOW), Act)
+    wait = decide(desired("2.0"), see, EMPTY, NOW, stale=STALE)
+    assert wait == Wait(
+        "Stale",
+        "Release 2.0 is the target of channel `stable` and nothing new is started while this node is stale: "
+        "the newest stamp is too old.",
+    )
+
+
+def test_a_stale_node_takes_back_an_activation_so_that_no_power_cut_starts_it():
+    decision = decide(desired("2.0"), ACTIVATED, EMPTY, NOW, stale=STALE)
+    assert act(decision) == RetireEntry(entry("2.0", 3))
+    assert "does not know whether that is still wanted" in decision.why
+
+
+def test_a_stale_node_still_keeps_itself_in_order():
+    failed_trial = observed("1.0", entry("2.0", 0, 3), spare="2.0")
+    assert isinstance(act(decide(desired("2.0"), failed_trial, EMPTY, NOW, stale=STALE)), PoisonRelease)
+    marked = observed("1.0", own=entry("1.0", 0, 0))
+    assert act(decide(desired("1.0"), marked, EMPTY, NOW, stale=STALE)) == RestoreEntry(entry("1.0", 0, 0))
+    full = observed("1.0", fetched=("0.9",))
+    assert isinstance(act(decide(desired("1.0"), full, EMPTY, NOW, stale=STALE)), PruneStaging)
+    trial = observed("2.0", trial=True)
+    assert reason(decide(desired("2.0"), trial, EMPTY, NOW, stale=STALE)) == "TrialBoot"
+
+
+def test_a_stale_node_on_its_target_is_converged():
+    assert isinstance(decide(desired("1.0"), observed("1.0"), EMPTY, NOW, stale=STALE), Converged)
+
+
 # No way.
 
 
