@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from kubenode.errors import TryLater
+from kubenode.errors import TryLater, Untrusted
 from kubenode.host import git_fetch, process
 from kubenode.host.fleetsource import KeptHead, StoredFleet
 from kubenode.host.git import FleetRepository
@@ -93,6 +93,12 @@ def _stamp(url: str, folder: Path) -> bytes | None:
     try:
         try:
             commit = git_fetch.download(folder, (url,), STAMP_BRANCH, base=None, timeout=60)
+        except Untrusted:
+            return None  # Whoever may push a stamp must not be able to keep the fleet's branch from nodes.
+        except TryLater as error:
+            if error.__cause__ is None:  # git did what it was told: the branch names no commit.
+                return None
+            raise
         except process.ProcessFailed as error:
             raise fetch_error(error, url, STAMP_BRANCH) from error
         objects = GitObjects(folder)

@@ -42,7 +42,7 @@ class SshSigner:
                 return _parse(text, str(candidate))
         raise UsageError(
             f"the signing key {self.key} has no public key {path.name}.pub beside it",
-            hint=f"ssh-keygen -y -f {self.key} > {self.key}.pub   (or correct `git config user.signingKey`)",
+            hint=f"ssh-keygen -y -f {self.key} > {self.key}.pub   (or name another key; git's is user.signingKey)",
         )
 
     def sign(self, message: bytes, namespace: str) -> bytes:

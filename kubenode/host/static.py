@@ -161,14 +161,16 @@ class StaticFleet(StoredFleet):
 
     def _unbundle(self, paths: Sequence[Path], way: Sequence[Bundle]) -> None:
         """Make what the bundles hold the repository's candidate. Raises StoreFailed, NoSpace, HostError."""
-        names = ", ".join(bundle.name for bundle in way)
+        names = way[-1].name if len(way) == 1 else f"the way of {len(way)} bundles"
         try:
             end = self.repository.fetch_bundle(*paths, branch=self._branch)
         except (TryLater, Untrusted) as error:
-            raise StoreFailed(f"{names} cannot be used: {error.message}") from error
+            # A bundle is known by its place in the store, not by that of its download.
+            said = error.message.replace(f"{self.free('bundles')}/", "bundles/")
+            raise StoreFailed(f"{names} cannot be used: {said}") from error
         if end != way[-1].end:
             self.repository.drop()
-            raise StoreFailed(f"{names} lead to {end[:12]}, not to {way[-1].end[:12]} as the index says")
+            raise StoreFailed(f"{names} leads to {end[:12]}, not to {way[-1].end[:12]} as the index says")
 
     def _clear(self) -> None:
         shutil.rmtree(self.free("bundles"), ignore_errors=True)

@@ -54,22 +54,22 @@ def test_the_stamp_comes_with_the_branch(remote: GitRepo, fleet: RemoteFleet, al
     assert (fleet.fetch(), fleet.stamp()) == (remote.head, None)
     # Stamps are thrown away: nothing of them piles up in the copy of the repo.
     assert sorted(path.name for path in (fleet.repository.path.parent).iterdir()) == [
-        "fleet.git",
+        "fleet.git.candidate",
         "fleet.git.lock",
         "fleet.head.json",
     ]
-    assert fleet.repository._read(remote.git("hash-object", "--stdin", stdin=b"two"), "blob", 9) is None
+    assert fleet.repository._place(remote.git("hash-object", "--stdin", stdin=b"two")) is None
 
 
 def test_without_news_nothing_is_fetched(remote: GitRepo, fleet: RemoteFleet, monkeypatch: pytest.MonkeyPatch) -> None:
     put_stamp(remote, b"one")
     fleet.fetch()
     ran = []
-    run = process.run
+    run, watched = process.run, process.run_watched
     monkeypatch.setattr(process, "run", lambda argv, **options: (ran.append(argv), run(argv, **options))[1])
+    monkeypatch.setattr(process, "run_watched", lambda argv, **options: (ran.append(argv), watched(argv, **options))[1])
     assert fleet.fetch() == remote.head
-    assert [argv[1] for argv in ran if argv[1] != "--no-pager"] == ["ls-remote"]
-    assert not [argv for argv in ran if "fetch" in argv]
+    assert [argv for argv in ran if "ls-remote" in argv] and not [argv for argv in ran if "fetch" in argv]
 
 
 @pytest.mark.parametrize(
@@ -116,5 +116,8 @@ def test_on_the_first_parent_line(remote: GitRepo, fleet: RemoteFleet, alice: Si
         assert fleet.on_line(commit, head) is found
     assert not fleet.on_line(head, middle)
     assert not fleet.on_line(head, "f" * 40)
-    fleet.repository.point(middle)
+    fleet.repository.accept(middle)
+    fleet.fetch()
+    assert fleet.stored_head() == head
+    fleet.repository.drop()
     assert fleet.stored_head() == middle
