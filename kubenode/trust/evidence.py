@@ -32,7 +32,8 @@ class ChangedPath:
     @property
     def shown(self) -> str:
         """The path for messages: without control characters or broken text."""
-        return "".join(c if c.isprintable() else "?" for c in self.path.decode("utf-8", "replace"))[:200]
+        text = self.path.decode("utf-8", "replace")
+        return (text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text))[:200]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kubenode.errors import Untrusted
 from kubenode.trust.keys import InvalidSignature, KeyRefused, PublicKey, UnsupportedKey
@@ -103,6 +104,12 @@ def _dearmor(armored: bytes) -> bytes:
     return blob
 
 
+@lru_cache(maxsize=64)
+def _key(blob: bytes) -> PublicKey:
+    """Read a key; a history has thousands of signatures and few keys."""
+    return PublicKey.from_blob(blob)
+
+
 def _parse_blob(blob: bytes) -> SshSignature:
     reader = Reader(blob)
     if reader.take(len(MAGIC), "the signature") != MAGIC:
@@ -110,7 +117,7 @@ def _parse_blob(blob: bytes) -> SshSignature:
     version = reader.uint32("the version")
     if version != 1:
         raise UnsupportedKey(f"signatures of version {version} are not supported")
-    key = PublicKey.from_blob(reader.string("the key"))
+    key = _key(reader.string("the key"))
     namespace = reader.text("the namespace")
     # The format tells verifiers to ignore this field; no known signer fills it, and it would not be signed.
     if reader.string("the reserved field"):

@@ -8,7 +8,7 @@ verdicts of `git verify-commit` and `ssh-keygen -Y verify` on a sample must be t
 
 import argparse
 import multiprocessing
-import resource
+import re
 import subprocess
 import sys
 import tempfile
@@ -74,7 +74,9 @@ def measure(path: Path, anchor: str, head: str) -> tuple[int, float, float]:
         start = time.perf_counter()
         commit = authenticate(copy.anchor(anchor), copy.first_parent_chain(anchor, head), fleet_id=FLEET_ID, head=head)
         seconds = time.perf_counter() - start
-    return commit.verified, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which a new process takes over from the one that started it.
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return commit.verified, seconds, int(peak[1]) / 1024 if peak else 0.0
 
 
 def measure_alone(path: Path, anchor: str, head: str) -> tuple[int, float, float]:

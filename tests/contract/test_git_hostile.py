@@ -301,7 +301,7 @@ def test_a_server_that_stops_talking_is_left_with_all_children(world: World) -> 
     start = time.monotonic()
     with server(hang) as url, pytest.raises(TryLater, match="takes too long"):
         world.copy.fetch(url, timeout=1)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     words = [(path / "cmdline").read_bytes() for path in Path("/proc").glob("[0-9]*") if (path / "cmdline").exists()]
     assert not [it for it in words if str(world.copy.path).encode() in it and b"fetch" in it]
 
