@@ -33,7 +33,7 @@ NOT_ON_NODES = frozenset({"jsonschema", "packaging", "uv"})
 """What only laptops and builders import: `validate` and this module."""
 LAPTOP_ONLY = {
     "": {"_data", "image", "lab", "__main__.py"},
-    "cli": {"build.py", "clone.py", "demo.py", "fleet.py", "main.py", "plan.py", "trust.py"},
+    "cli": {"build.py", "clone.py", "demo.py", "fleet.py", "lab.py", "main.py", "plan.py", "trust.py"},
 }
 """What a node does not import, by folder of the kubenode package."""
 JUNK = ("**/__pycache__", "**/tests", "bin", "**/*.pyi", "**/py.typed", ".lock", "**/*.dist-info/RECORD")

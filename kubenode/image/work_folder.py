@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kubenode.errors import UsageError
-from kubenode.image import mkosi_tool
+from kubenode.host import apt
 from kubenode.model.documents import Partition, StorageMount
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
     values = fill_values(request, work, cache)
     copy_filled(source, work, values)
     shutil.copytree(work / "initrd", work / "scripts/initrd")
-    mirror = mkosi_tool.mirrors()
+    mirror = apt.mirrors()
     sources = work / "sandbox/etc/apt/sources.list.d/mkosi.sources"
     sources.parent.mkdir(parents=True)
-    sources.write_text(mkosi_tool.apt_sources(mirror, recipe.suite))
+    sources.write_text(apt.sources(mirror, recipe.suite))
     tree = work / "tree"
     (tree / "etc").mkdir(exist_ok=True)
     (tree / "etc/fstab").write_text(fstab(storage))
@@ -72,7 +72,7 @@ def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, s
     return {
         "DISTRIBUTION": recipe.distribution,
         "RELEASE": recipe.suite,
-        "MIRROR": mkosi_tool.mirrors().main,
+        "MIRROR": apt.mirrors().main,
         "NAME": "kubenode",
         "VERSION": request.version,
         "WORK": str(work),
