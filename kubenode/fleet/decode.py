@@ -5,11 +5,13 @@ from kubenode.fleet import scalars
 from kubenode.fleet.fields import Fields
 from kubenode.fleet.layout import API_GROUP, Kind
 from kubenode.model.documents import (
+    BinarySource,
     Channel,
     Cluster,
     File,
     Fleet,
     Image,
+    KubernetesRecipe,
     Node,
     Partition,
     Pool,
@@ -167,6 +169,7 @@ def image(document: Document, name: str) -> Image:
         suite=base.text_or_none("suite") or default.suite,
         modules=kernel.text_or_none("modules") or default.modules,
         packages=spec.texts("packages"),
+        kubernetes=_kubernetes(spec.part("kubernetes")) if spec.present("kubernetes") else None,
         overlay=spec.text_or_none("overlay"),
         kernel_command_line=kernel.texts("commandLine"),
         storage=tuple(
@@ -179,6 +182,21 @@ def image(document: Document, name: str) -> Image:
             state=slots.number_or("state", sizes.state),
             data=slots.number_or("data", sizes.data),
         ),
+    )
+
+
+def _kubernetes(fields: Fields) -> KubernetesRecipe:
+    source = fields.part("source")
+    digests = source.part("sha256")
+    return KubernetesRecipe(
+        version=fields.parsed("version", scalars.kubernetes),
+        source=BinarySource(
+            url=source.text("url"),
+            kubeadm=digests.parsed("kubeadm", scalars.hex_digest),
+            kubelet=digests.parsed("kubelet", scalars.hex_digest),
+            crictl=digests.parsed_or("crictl", scalars.hex_digest, None),
+        ),
+        sandbox_image=fields.text_or_none("sandboxImage"),
     )
 
 
