@@ -1,6 +1,7 @@
 """Everything the lab needs of Kubernetes, made once and kept in the user's cache."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from kubenode.lab.kubernetes import compile, images, toolchain
 
 OLD, NEW = "v1.20.2", "v1.21.0"
 """The version that Debian's source is, and a second stamp on the same source."""
-ON_NODES = ("kubeadm", "kubelet")
+ON_NODES = ("kubeadm", "kubelet", "crictl")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def provide(folder: Path, versions: tuple[str, ...], show: Callable[[str], None]
             binaries = folder / version
             compile.compile_version(tools, version, binaries, show)
             show(f"packing the images of {version}")
+            shutil.copy(toolchain.etcd(tools, folder / "build/etcd"), binaries / "etcd")
             images.pack(tools, version, binaries, folder / "images" / version)
             (binaries / "complete").touch()
     return tuple(Kubernetes(it, folder / it, tuple(sorted((folder / "images" / it).glob("*.tar")))) for it in versions)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 from kubenode.host.process import run
@@ -10,7 +11,7 @@ from kubenode.lab.kubernetes.toolchain import Toolchain
 Show = Callable[[str], None]
 COMMANDS = (
     *("kube-apiserver", "kubectl", "kubeadm", "kubelet"),
-    *("kube-controller-manager", "kube-scheduler", "kube-proxy"),
+    *("kube-controller-manager", "kube-scheduler", "kube-proxy", "crictl"),
 )
 STAMPED = ("component-base/version", "client-go/pkg/version")
 BUILD_DATE = "2021-01-13T13:20:00Z"
@@ -21,10 +22,16 @@ COMPILE_TIMEOUT = 3600.0
 
 
 def generate(toolchain: Toolchain) -> None:
-    """Make the generated part of the source (deep copies, OpenAPI); done once. Raises HostError."""
+    """Make the generated part of the source (deep copies, OpenAPI) and add our stand-in of crictl; done once.
+
+    Raises HostError.
+    """
     mark = toolchain.workspace / "generated"
     if mark.exists():
         return
+    stand_in = toolchain.source / "cmd/crictl/main.go"
+    stand_in.parent.mkdir(exist_ok=True)
+    stand_in.write_bytes((resources.files("kubenode.lab.kubernetes") / "crictl.go").read_bytes())
     log = toolchain.workspace / "generate.log"
     run(
         ["make", "generated_files"], cwd=toolchain.source, env=_environment(toolchain), timeout=GENERATION_TIMEOUT,

@@ -59,6 +59,12 @@ def prepare(folder: Path) -> Toolchain:
     return toolchain
 
 
+def etcd(toolchain: Toolchain, work: Path) -> Path:
+    """Unpack Debian's etcd below `work` and return the program. Raises HostError."""
+    unpack(toolchain.packages["etcd-server"], work)
+    return work / "usr/bin/etcd"
+
+
 def _replace_reflect(tools: Path, source: Path) -> None:
     """The vendored reflect2 panics when it is built with Go 1.18 or newer; Debian's package of it does not."""
     vendored = source / "vendor" / REFLECT
