@@ -151,18 +151,7 @@ def images_disk(versions: Sequence[Kubernetes], folder: Path) -> Path:
     size = sum(file.stat().st_size for file in content.iterdir())
     unfinished = folder / ".images.ext4.new"
     unfinished.unlink(missing_ok=True)
-    words = [
-        "mke2fs",
-        "-q",
-        "-t",
-        "ext4",
-        "-m",
-        "0",
-        "-d",
-        content,
-        unfinished,
-        f"{size // (1 << 20) * 11 // 10 + 64}M",
-    ]
-    run(words, timeout=300)
+    mebibytes = size // (1 << 20) * 11 // 10 + 64
+    run(["mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", content, unfinished, f"{mebibytes}M"], timeout=300)
     unfinished.rename(disk)
     return disk

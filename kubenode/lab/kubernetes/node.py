@@ -47,6 +47,7 @@ class ClusterNode(LabNode):
         )
         self.probe.run(["/usr/bin/systemctl", "reset-failed", unit], check=False)
         begin = ["/usr/bin/systemd-run", "--quiet", f"--unit={unit}", "--property=RemainAfterExit=yes"]
+        begin += ["--property=ImportCredential=kubenode.*"]
         begin += [f"--property=StandardOutput=file:{out}", f"--property=StandardError=file:{out}"]
         self.probe.run([*begin, "/usr/bin/python3", "-I", "-B", file])
         deadline = time.monotonic() + timeout
