@@ -71,6 +71,11 @@ class Paths:
         return self.state / "kubelet"
 
     @property
+    def containers(self) -> Path:
+        """The bundles of running containers and sandboxes of the kubelet (containerd, runtime v2)."""
+        return self.root / "run/containerd/io.containerd.runtime.v2.task/k8s.io"
+
+    @property
     def spare(self) -> Path:
         """Where the spare slot is mounted while something of it runs."""
         return self.root / "run/kubenode/spare"

@@ -141,8 +141,13 @@ class ClusterStory:
     def stage(self, node: ClusterNode) -> None:
         """Move the channel to the second release in a signed commit and let the agent write the spare slot."""
         self.workshop.set_channels((SECOND, FIRST), CHANNELS)
-        status = node.tick_until("Staged", 900)
-        self.show(f"staged: {status['message']}")
+
+        def staged() -> bool:
+            observed = node.tick(1500).get("observed") or {}
+            return bool((observed.get("staged") or {}).get("version") == SECOND)
+
+        # The agent does not activate on its own what it staged on a member of a cluster.
+        self._until(staged, 1800, f"release {SECOND} is staged")
 
     def upgrade(self, node: ClusterNode) -> str:
         """Run the staged kubeadm's `upgrade apply` under the old kubelet; returns what the script said."""
