@@ -106,5 +106,6 @@ class Apt:
 
 
 def unpack(package: Path, folder: Path) -> None:
-    """Unpack the files of a binary package below `folder`. Raises ProcessFailed."""
+    """Unpack the files of a binary package below `folder`, made when missing. Raises ProcessFailed."""
+    folder.mkdir(parents=True, exist_ok=True)
     run(["dpkg-deb", "--extract", package, folder], timeout=300)
