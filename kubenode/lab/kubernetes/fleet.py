@@ -15,6 +15,7 @@ ADDRESS = "10.0.2.15"
 """What QEMU's user network gives the first machine."""
 ENDPOINT = f"{ADDRESS}:6443"
 
+PATIENCE = "{leader-elect-lease-duration: 60s, leader-elect-renew-deadline: 45s, leader-elect-retry-period: 5s}"
 CLUSTER = f"""\
 apiVersion: kubeadm.k8s.io/v1beta2
 kind: ClusterConfiguration
@@ -28,6 +29,10 @@ apiServer:
   certSANs: [127.0.0.1]
   # Software emulation is slow.
   timeoutForControlPlane: 20m0s
+controllerManager:
+  extraArgs: {PATIENCE}
+scheduler:
+  extraArgs: {PATIENCE}
 etcd:
   local:
     # What Debian has; kubeadm 1.20 would take 3.4.13-0.
