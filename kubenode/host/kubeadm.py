@@ -311,6 +311,8 @@ class Kubeadm:
     def _call(self, arguments: list[str], seconds: float) -> Completed:
         env = {**os.environ, "HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
         make_folder(self.log.parent)
+        # `init` prints a bootstrap token.
+        self.log.touch(mode=0o600)
         try:
             return run([self.binary, *arguments], timeout=seconds, env=env, log=self.log)
         except ProcessFailed as error:

@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 from kubenode.lab.kubernetes.cluster import NEW, OLD
-from kubenode.lab.kubernetes.fleet import NODE
+from kubenode.lab.kubernetes.fleet import COMPONENTS, NODE
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, ClusterStory
 
 pytestmark = pytest.mark.kubernetes
 
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 SETS = "/var/lib/kubenode/kubelet"
 
 

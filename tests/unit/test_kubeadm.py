@@ -130,6 +130,7 @@ def test_a_failure_says_what_kubeadm_said_and_what_to_do(kubeadm: Kubeadm) -> No
         kubeadm.upgrade_apply()
     assert "kubeadm#740" in caught.value.hint
     assert "did not change" in kubeadm.log.read_text()
+    assert kubeadm.log.stat().st_mode & 0o777 == 0o600, "init prints a bootstrap token"
 
 
 def test_copies_of_etcd_are_deleted_after_an_upgrade(kubeadm: Kubeadm) -> None:

@@ -47,10 +47,26 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: systemd
 runtimeRequestTimeout: 10m0s
+# Less to do for a slow machine.
+syncFrequency: 5m0s
+nodeStatusUpdateFrequency: 30s
+volumeStatsAggPeriod: 10m0s
+eventRecordQPS: 1
 # The disk of a test machine is small, and its images cannot be pulled again.
 imageGCHighThresholdPercent: 100
 evictionHard:
   memory.available: 50Mi
+"""
+PATCHES = "/etc/kubernetes/patches"
+"""Where the fleet's kubeadm/patches are on the node."""
+COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+PATIENT_PROBES = """\
+# Software emulation is slow, and a restarted API server makes it slower still: the usual two minutes are too few.
+spec:
+  containers:
+    - name: {name}
+      livenessProbe: {{failureThreshold: 100, timeoutSeconds: 60}}
+      startupProbe: {{failureThreshold: 100, timeoutSeconds: 60}}
 """
 POOL = """\
 apiVersion: kubenode.dev/v1alpha1
@@ -111,6 +127,7 @@ def add_documents(workshop: Workshop, versions: Sequence[Kubernetes]) -> None:
     files = [
         ("kubeadm/cluster.yaml", CLUSTER),
         ("kubeadm/kubelet.yaml", KUBELET),
+        *((f"kubeadm/patches/{name}.yaml", PATIENT_PROBES.format(name=name)) for name in COMPONENTS),
         ("pools/control-plane.yaml", POOL),
         (f"nodes/{NODE}.yaml", NODE_DOCUMENT),
         *((f"overlays/lab/{path}", text) for path, text in OVERLAY.items()),

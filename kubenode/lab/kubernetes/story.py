@@ -21,6 +21,7 @@ FIRST, SECOND = "2026.11.1", "2026.11.2"
 """Releases with v1.20.2 and with v1.21.0."""
 
 INIT = """
+from pathlib import Path
 from kubenode.host.booted import running
 from kubenode.host.kubeadm import Kubeadm, Options, Registration, init_documents
 from kubenode.host.kubeletconfig import KubeletConfig
@@ -33,12 +34,17 @@ documents = init_documents(
     kubeadm.version(), read("kubeadm/cluster.yaml", cluster), Registration(node, address, taints=()),
     read("kubeadm/kubelet.yaml", kubelet),
 )
-kubeadm.init(documents, Options(skip_phases=("addon",)))
+for name, text in files.items():
+    path = Path(patches) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+kubeadm.init(documents, Options(skip_phases=("addon",), patches=Path(patches)))
 KubeletConfig().keep(running(Paths()).version)
 """
 UPGRADE = """
+from pathlib import Path
 from kubenode.host.booted import running
-from kubenode.host.kubeadm import Kubeadm
+from kubenode.host.kubeadm import Kubeadm, Options
 from kubenode.host.kubeletconfig import KubeletConfig
 from kubenode.host.paths import Paths
 from kubenode.host.spare import attached
@@ -48,7 +54,7 @@ with attached(root_hash) as root:
     staged = Kubeadm(root / "usr/bin/kubeadm")
     print("the staged kubeadm is", staged.version(), flush=True)
     with KubeletConfig().rendering(Version(release), running(Paths()).version):
-        staged.upgrade_apply()
+        staged.upgrade_apply(Options(patches=Path(patches)))
 """
 ACTIVATE = """
 from kubenode.agent.execute import Hands, execute
@@ -135,7 +141,9 @@ class ClusterStory:
         documents = {
             name: (self.workshop.fleet / f"kubeadm/{name}.yaml").read_text() for name in ("cluster", "kubelet")
         }
-        node.script("init", INIT, 2400, node=fleet.NODE, address=fleet.ADDRESS, **documents)
+        files = {path.name: path.read_text() for path in (self.workshop.fleet / "kubeadm/patches").glob("*.yaml")}
+        given = {"node": fleet.NODE, "address": fleet.ADDRESS, "patches": fleet.PATCHES, "files": files}
+        node.script("init", INIT, 2400, **given, **documents)
         self.wait_ready(node, OLD)
 
     def stage(self, node: ClusterNode) -> None:
@@ -152,7 +160,8 @@ class ClusterStory:
     def upgrade(self, node: ClusterNode) -> str:
         """Run the staged kubeadm's `upgrade apply` under the old kubelet; returns what the script said."""
         manifest = parse((self.workshop.out / SECOND / MANIFEST_NAME).read_bytes())
-        return node.script("upgrade", UPGRADE, 4000, root_hash=manifest.root_hash, release=SECOND)
+        given = {"root_hash": manifest.root_hash, "release": SECOND, "patches": fleet.PATCHES}
+        return node.script("upgrade", UPGRADE, 4000, **given)
 
     def switch(self, node: ClusterNode) -> None:
         """Activate the staged release, restart and wait until the boot is blessed and the node Ready."""
