@@ -27,7 +27,12 @@ def main() -> int:
         return 64
     pytest = [BIN / "python", "-m", "pytest", "-p", "no:cacheprovider"]
     steps = [*LINTERS]
-    steps.append(("tests", [*pytest, "-q", "-m", "not vm", "--cov=kubenode", "--cov-report=term:skip-covered"]))
+    steps.append(
+        (
+            "tests",
+            [*pytest, "-q", "-m", "not vm and not kubernetes", "--cov=kubenode", "--cov-report=term:skip-covered"],
+        )
+    )
     if not fast:
         steps.append(("virtual machines", [*pytest, "-v", "-s", "-m", "vm"]))
     needed = requirements.missing(

@@ -107,7 +107,7 @@ def build(
         manifest = Manifest(
             image=image,
             version=wanted,
-            kubernetes=None,
+            kubernetes=recipe.kubernetes.version.removeprefix("v") if recipe.kubernetes else None,
             floor=None,
             schemas=SCHEMAS,
             root_hash=folder.root_hash,

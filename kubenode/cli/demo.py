@@ -36,7 +36,7 @@ def demo(
 
     needed = requirements.missing(requirements.LAPTOP + requirements.BUILDER + requirements.LAB)
     if needed:
-        _install(needed, yes=yes)
+        install_missing(needed, yes=yes)
     folder = (directory or cache_folder() / "demo").resolve()
     marker = folder / ".kubenode-demo"
     if folder.exists() and any(folder.iterdir()):
@@ -88,14 +88,15 @@ def doctor(
         say("Nothing is missing.")
         return
     if install:
-        _install(needed, yes=yes)
+        install_missing(needed, yes=yes)
         say("Everything is installed now.")
         return
     say(f"{len(needed)} missing. Install with: {' '.join(requirements.install_command(needed))}")
     raise typer.Exit(int(ExitCode.FAILURE))
 
 
-def _install(needed: "tuple[Requirement, ...]", *, yes: bool) -> None:
+def install_missing(needed: "tuple[Requirement, ...]", *, yes: bool) -> None:
+    """Install system packages, after asking unless `yes`. Raises UsageError when that is refused or did not help."""
     from kubenode.host import requirements
 
     command = " ".join(requirements.install_command(needed))

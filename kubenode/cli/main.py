@@ -1,10 +1,10 @@
 """The command on laptops and builders: everything."""
 
-from kubenode.cli import build, demo, fleet, node, plan, publish, secrets, seed, trust, verify
+from kubenode.cli import build, demo, fleet, lab, node, plan, publish, secrets, seed, trust, verify
 from kubenode.cli.app import new_app, run
 
 app = new_app()
-for module in (fleet, trust, secrets, seed, plan, build, publish, verify, node, demo):
+for module in (fleet, trust, secrets, seed, plan, build, publish, verify, node, demo, lab):
     module.register(app)
 
 

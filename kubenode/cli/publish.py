@@ -85,7 +85,9 @@ def _new_document(path: Path, manifest: "Manifest", digest: str) -> bytes | None
     version = str(manifest.version)
     if not path.exists():
         floor = str(manifest.floor) if manifest.floor else None
-        return release_document(version, digest, manifest.root_hash, manifest.kubernetes, floor)
+        # Documents write it as Kubernetes does, the manifest as a bare version.
+        kubernetes = f"v{manifest.kubernetes}" if manifest.kubernetes else None
+        return release_document(version, digest, manifest.root_hash, kubernetes, floor)
     known = decode.release(load(path.read_bytes(), str(path)), version)
     if (known.manifest, known.root_hash) != (digest, manifest.root_hash):
         raise UsageError(

@@ -5,12 +5,14 @@ from kubenode.fleet import scalars
 from kubenode.fleet.fields import Fields
 from kubenode.fleet.layout import API_GROUP, Kind
 from kubenode.model.documents import (
+    BinarySource,
     Channel,
     Cluster,
     ClusterCA,
     File,
     Fleet,
     Image,
+    KubernetesRecipe,
     Node,
     Partition,
     Pool,
@@ -171,6 +173,7 @@ def image(document: Document, name: str) -> Image:
         suite=base.text_or_none("suite") or default.suite,
         modules=kernel.text_or_none("modules") or default.modules,
         packages=spec.texts("packages"),
+        kubernetes=_kubernetes(spec.part("kubernetes")) if spec.present("kubernetes") else None,
         overlay=spec.text_or_none("overlay"),
         kernel_command_line=kernel.texts("commandLine"),
         storage=tuple(
@@ -219,6 +222,21 @@ def _secret_file(fields: Fields) -> SecretFile:
 def _cluster_ca(fields: Fields) -> ClusterCA:
     digest = fields.parsed("caCertHash", scalars.hex_digest)
     return ClusterCA(certificate=fields.text("certificate"), ca_cert_hash=f"sha256:{digest}")
+
+
+def _kubernetes(fields: Fields) -> KubernetesRecipe:
+    source = fields.part("source")
+    digests = source.part("sha256")
+    return KubernetesRecipe(
+        version=fields.parsed("version", scalars.kubernetes),
+        source=BinarySource(
+            url=source.text("url"),
+            kubeadm=digests.parsed("kubeadm", scalars.hex_digest),
+            kubelet=digests.parsed("kubelet", scalars.hex_digest),
+            crictl=digests.parsed_or("crictl", scalars.hex_digest, None),
+        ),
+        sandbox_image=fields.text_or_none("sandboxImage"),
+    )
 
 
 def missing(path: str, hint: str) -> FleetInvalid:

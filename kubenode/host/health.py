@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kubenode.errors import HostError
-from kubenode.host import process
+from kubenode.host import podhealth, process
 from kubenode.host.booted import DmTable, dmsetup_table, running
 from kubenode.host.paths import Paths
 from kubenode.ports import CheckResult
@@ -58,7 +58,14 @@ class HostHealth:
         if self._runtime is not None:
             runtime = self._runtime
             checks.append(("runtime", lambda: self._answers(runtime)))
-        return tuple(_bounded(name, check, self._seconds) for name, check in checks)
+        results = [_bounded(name, check, self._seconds) for name, check in checks]
+        if podhealth.is_member(self._paths):
+            # These wait by themselves: a kubelet and its pods take their time to start.
+            limit = self._seconds + podhealth.KUBELET_SECONDS
+            results.append(_bounded("kubelet", podhealth.kubelet, limit))
+            limit = self._seconds + podhealth.PODS_SECONDS
+            results.append(_bounded("static pods", lambda: podhealth.static_pods(self._paths), limit))
+        return tuple(results)
 
     def _state(self) -> str:
         folder = self._paths.state

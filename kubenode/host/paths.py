@@ -61,6 +61,26 @@ class Paths:
         return self.root / "etc/kubernetes"
 
     @property
+    def kubelet(self) -> Path:
+        """The kubelet's folder, on the data partition."""
+        return self.root / "var/lib/kubelet"
+
+    @property
+    def kubelet_sets(self) -> Path:
+        """The kubelet's configuration for each release, see `kubenode.host.kubeletconfig`."""
+        return self.state / "kubelet"
+
+    @property
+    def containers(self) -> Path:
+        """The bundles of running containers and sandboxes of the kubelet (containerd, runtime v2)."""
+        return self.root / "run/containerd/io.containerd.runtime.v2.task/k8s.io"
+
+    @property
+    def spare(self) -> Path:
+        """Where the spare slot is mounted while something of it runs."""
+        return self.root / "run/kubenode/spare"
+
+    @property
     def data(self) -> Path:
         """Where the data partition is mounted."""
         return self.root / "var"

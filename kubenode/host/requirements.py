@@ -42,6 +42,15 @@ LAB = (
     Requirement("ovmf", "UEFI firmware", ("/usr/share/OVMF/OVMF_CODE_4M.fd",)),
 )
 
+KUBERNETES = (
+    Requirement("rsync", "building Kubernetes for tests", ("rsync",)),
+    Requirement("jq", "building Kubernetes for tests", ("jq",)),
+    Requirement("make", "building Kubernetes for tests", ("make",)),
+    Requirement("gcc", "building Kubernetes for tests", ("gcc",)),
+    Requirement("libc6-dev", "building Kubernetes for tests", ("/usr/lib/x86_64-linux-gnu/libc.a",)),
+    Requirement("dpkg-dev", "building Kubernetes for tests", ("dpkg-source",)),
+)
+
 
 def missing(requirements: Sequence[Requirement]) -> tuple[Requirement, ...]:
     """Return the requirements that this machine does not meet."""

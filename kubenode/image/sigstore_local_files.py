@@ -1,12 +1,12 @@
 """Files that survive a kill and a power cut: written with fsync, replaced by rename, appended to under a lock."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kubenode.errors import HostError
+from kubenode.host.files import locked as locked
 from kubenode.host.files import sync_folder
 
 
@@ -28,17 +28,6 @@ def replace_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     write_durably(temporary, data, mode)
     temporary.replace(path)
     sync_folder(path.parent)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the exclusive lock of a lock file (created when missing), waiting for it; a killed holder loses it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from kubenode.errors import UsageError
-from kubenode.image import mkosi_tool
+from kubenode.host import apt
+from kubenode.image import kubernetes
 from kubenode.model.documents import Partition, StorageMount
 
 if TYPE_CHECKING:
@@ -38,20 +39,25 @@ EXECUTABLE = ("usr/bin/kubenode", "scripts/compile.chroot", "scripts/finalize.py
 def prepare(request: "BuildRequest", work: Path, cache: Path) -> None:
     """Write everything mkosi reads into `work`; the agent's tree is already in `work/agent`."""
     recipe = request.recipe
-    storage = tuple({*recipe.storage, AGENT_STATE})
+    own = recipe.storage if recipe.kubernetes is None else kubernetes.storage(recipe.storage)
+    storage = tuple({*own, AGENT_STATE})
     source = resources.files("kubenode.image") / "mkosi"
     values = fill_values(request, work, cache)
-    copy_filled(source, work, values)
+    copy_filled(source, work, values, without=frozenset() if recipe.kubernetes else frozenset({"kubernetes"}))
+    if recipe.kubernetes is not None:
+        kubernetes.install(recipe.kubernetes, work / "kubernetes/usr/bin", cache / "binaries")
+        (work / "kubernetes/usr/libexec/kubenode-kubelet-config").chmod(0o755)
     shutil.copytree(work / "initrd", work / "scripts/initrd")
-    mirror = mkosi_tool.mirrors()
+    mirror = apt.mirrors()
     sources = work / "sandbox/etc/apt/sources.list.d/mkosi.sources"
     sources.parent.mkdir(parents=True)
-    sources.write_text(mkosi_tool.apt_sources(mirror, recipe.suite))
+    sources.write_text(apt.sources(mirror, recipe.suite))
     tree = work / "tree"
     (tree / "etc").mkdir(exist_ok=True)
     (tree / "etc/fstab").write_text(fstab(storage))
     settings = {
         "epoch": request.source_date_epoch,
+        "kubernetes": recipe.kubernetes is not None,
         "mount_points": ["/efi", "/state", "/var", *(m.path for m in storage if not m.path.startswith("/var/"))],
     }
     (work / "scripts/settings.json").write_text(json.dumps(settings))
@@ -64,15 +70,18 @@ def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, s
     """Return the values of the placeholders in the mkosi files."""
     recipe = request.recipe
     base = (resources.files("kubenode.image") / "mkosi" / "packages.list").read_text().split()
-    packages = sorted({*base, KERNELS[recipe.modules], *recipe.packages})
+    extra = kubernetes.PACKAGES if recipe.kubernetes else ()
+    packages = sorted({*base, KERNELS[recipe.modules], *recipe.packages, *extra})
     trees = [f"{work}/tree:/", f"{work}/agent:/"]
+    if recipe.kubernetes is not None:
+        trees.append(f"{work}/kubernetes:/")
     if request.overlay is not None:
         trees.append(f"{request.overlay.resolve()}:/")
     command_line = [*COMMAND_LINE, *recipe.kernel_command_line]
     return {
         "DISTRIBUTION": recipe.distribution,
         "RELEASE": recipe.suite,
-        "MIRROR": mkosi_tool.mirrors().main,
+        "MIRROR": apt.mirrors().main,
         "NAME": "kubenode",
         "VERSION": request.version,
         "WORK": str(work),
@@ -86,6 +95,8 @@ def fill_values(request: "BuildRequest", work: Path, cache: Path) -> dict[str, s
         "VERITY_MIB": str(recipe.slots.verity),
         "STATE_MIB": str(recipe.slots.state),
         "DATA_MIB": str(recipe.slots.data),
+        "KUBERNETES": recipe.kubernetes.version if recipe.kubernetes else "",
+        "SANDBOX_IMAGE": kubernetes.sandbox_image(recipe.kubernetes) if recipe.kubernetes else "",
     }
 
 
@@ -94,11 +105,13 @@ def fill(text: str, values: dict[str, str]) -> str:
     return re.sub(r"@([A-Z_]+)@", lambda match: values[match[1]], text)
 
 
-def copy_filled(source: Traversable, target: Path, values: dict[str, str]) -> None:
-    """Copy a folder of package data, filling in placeholders."""
+def copy_filled(
+    source: Traversable, target: Path, values: dict[str, str], *, without: frozenset[str] = frozenset()
+) -> None:
+    """Copy a folder of package data, except what is named at its top, filling in placeholders."""
     target.mkdir(parents=True, exist_ok=True)
     for item in source.iterdir():
-        if item.name == "__pycache__":
+        if item.name == "__pycache__" or item.name in without:
             continue
         if item.is_dir():
             copy_filled(item, target / item.name, values)

@@ -27,16 +27,29 @@ Status = Mapping[str, Any]
 class LabNode:
     """A node whose seed comes from the hypervisor; its agent ticks by a fast timer or, with `manual`, when told to."""
 
-    def __init__(self, name: str, image: Path, work: Path, seed: Seed, *, manual: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        image: Path,
+        work: Path,
+        seed: Seed,
+        *,
+        manual: bool = False,
+        hardware: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`hardware` changes sizes, ports and disks of the machine, see `MachineConfig`."""
         credentials = {
             **probe.credentials(),
             SEED: encode_seed(seed),
+            "system.hostname": seed.node.encode(),
             "system.machine_id": hashlib.sha256(seed.node.encode()).hexdigest()[:32].encode(),
             "systemd.unit-dropin.kubenode-reconcile.timer~lab": SLOW_TIMER if manual else FAST_TIMER,
         }
         self.name = name
         self.machine = VirtualMachine(
-            MachineConfig(name=name, image=image, work=work, credentials=credentials, kernel_extra=KERNEL)
+            MachineConfig(
+                name=name, image=image, work=work, credentials=credentials, kernel_extra=KERNEL, **hardware or {}
+            )
         )
         self.probe = probe.Probe(self.machine.config.probe_socket)
 

@@ -42,7 +42,8 @@ class MachineConfig:
     """A machine to run: `image` is a release's disk image (never written), `work` the folder of its own files.
 
     `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware.
-    Sizes are in MiB.
+    Sizes are in MiB. `forward` maps ports of the host's loopback to ports of the guest; `disks` are further disks that
+    the guest only reads.
     """
 
     name: str
@@ -53,6 +54,8 @@ class MachineConfig:
     memory_mib: int = 2048
     cpus: int = 2
     disk_mib: int = 6144
+    forward: Mapping[int, int] = field(default_factory=dict)
+    disks: tuple[Path, ...] = ()
 
     @property
     def serial_log(self) -> Path:
@@ -206,6 +209,7 @@ def smbios_strings(config: MachineConfig) -> list[str]:
 def command_line(config: MachineConfig, accel: str, code: Path, variables: Path, monitor: Path) -> list[str]:
     """Return QEMU's arguments; the SMBIOS strings are written to files, for they may be large and secret."""
     cpu = ["-accel", "kvm", "-cpu", "host"] if accel == "kvm" else ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
+    network = ["user", "id=net", *(f"hostfwd=tcp:127.0.0.1:{own}-:{guest}" for own, guest in config.forward.items())]
     words = [
         "qemu-system-x86_64", "-name", config.name, "-nodefaults", "-display", "none",
         "-machine", "q35,smbios-entry-point-type=64", *cpu,
@@ -214,7 +218,7 @@ def command_line(config: MachineConfig, accel: str, code: Path, variables: Path,
         "-drive", f"if=pflash,format=raw,file={variables}",
         "-drive", f"if=none,id=disk,format=qcow2,cache=writeback,discard=unmap,file={config.disk}",
         "-device", "virtio-blk-pci,drive=disk,bootindex=0",
-        "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
+        "-netdev", ",".join(network), "-device", "virtio-net-pci,netdev=net,romfile=",
         "-chardev", f"file,id=serial,append=on,path={config.serial_log}", "-serial", "chardev:serial",
         "-device", "virtio-serial-pci",
         "-chardev", f"socket,id=probe,server=on,wait=off,path={config.probe_socket}",
@@ -222,6 +226,9 @@ def command_line(config: MachineConfig, accel: str, code: Path, variables: Path,
         "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
         "-qmp", f"unix:{monitor},server=on,wait=off",
     ]  # fmt: skip
+    for number, disk in enumerate(config.disks):
+        words += ["-drive", f"if=none,id=more{number},format=raw,readonly=on,file={disk}"]
+        words += ["-device", f"virtio-blk-pci,drive=more{number}"]
     folder = config.work / "smbios"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)

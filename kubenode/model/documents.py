@@ -149,6 +149,28 @@ class SlotSizes:
 
 
 @dataclass(frozen=True)
+class BinarySource:
+    """Where kubelet and kubeadm come from: the URL of a folder (https or file) and each file's sha256 (64 hex digits).
+
+    `crictl` is there for a kubeadm that calls it, which ended with 1.30.
+    """
+
+    url: str
+    kubeadm: str
+    kubelet: str
+    crictl: str | None = None
+
+
+@dataclass(frozen=True)
+class KubernetesRecipe:
+    """The Kubernetes in an image: a version such as v1.34.2; `sandbox_image` None means the one that kubeadm wants."""
+
+    version: str
+    source: BinarySource
+    sandbox_image: str | None = None
+
+
+@dataclass(frozen=True)
 class Image:
     """`images/<name>.yaml`: the recipe of an image; `overlay` is a folder of the fleet repo copied over its tree."""
 
@@ -157,6 +179,7 @@ class Image:
     suite: str = "trixie"
     modules: str = "virt"
     packages: tuple[str, ...] = ()
+    kubernetes: KubernetesRecipe | None = None
     overlay: str | None = None
     kernel_command_line: tuple[str, ...] = ()
     storage: tuple[StorageMount, ...] = ()

@@ -271,11 +271,13 @@ def check_document(manifest: Manifest, release: Release) -> None:
     document lets older versions update than the builder's floor does.
     """
     floor = manifest.floor
+    # Documents write `v1.34.2`, as Kubernetes does; the manifest has the bare version.
+    kubernetes = release.kubernetes.removeprefix("v") if release.kubernetes is not None else None
     for what, built, approved, same in (
         ("version", manifest.version, release.version, str(manifest.version) == str(release.version)),
         # The planner recognises a release by this hash: with another one it would never see it arrive.
         ("root hash", manifest.root_hash, release.root_hash, manifest.root_hash == release.root_hash),
-        ("Kubernetes version", manifest.kubernetes, release.kubernetes, manifest.kubernetes == release.kubernetes),
+        ("Kubernetes version", manifest.kubernetes, kubernetes, manifest.kubernetes == kubernetes),
         ("floor", floor, release.floor, floor is None or (release.floor is not None and release.floor >= floor)),
     ):
         if not same:

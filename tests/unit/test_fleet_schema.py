@@ -39,6 +39,8 @@ PLACES: dict[type, dict[str, str]] = {
         "kernel_command_line": "spec.kernel.commandLine",
         "overlay": "spec.overlay",
     },
+    model.KubernetesRecipe: {},
+    model.BinarySource: {name: f"sha256.{name}" for name in ("kubeadm", "kubelet", "crictl")},
     model.StorageMount: {},
     model.SlotSizes: {},
     model.SealedSecret: {
@@ -64,6 +66,8 @@ ROOTS: dict[type, tuple[Kind, str]] = {
     model.File: (Kind.POOL, "spec.files[]"),
     model.Node: (Kind.NODE, ""),
     model.Image: (Kind.IMAGE, ""),
+    model.KubernetesRecipe: (Kind.IMAGE, "spec.kubernetes"),
+    model.BinarySource: (Kind.IMAGE, "spec.kubernetes.source"),
     model.StorageMount: (Kind.IMAGE, "spec.storage[]"),
     model.SlotSizes: (Kind.IMAGE, "spec.slots"),
     model.SealedSecret: (Kind.SEALED_SECRET, ""),

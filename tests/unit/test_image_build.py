@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import HostError, UsageError
+from kubenode.host.apt import MIRROR, SECURITY_MIRROR, Mirrors, parse_mirrors, sources
 from kubenode.image.agent_tree import Pin, cache_key, dependencies, make_tree
 from kubenode.image.build import BuildRequest, build, check_fit, uki_root_hash
-from kubenode.image.mkosi_tool import MIRROR, SECURITY_MIRROR, Mirrors, apt_sources, parse_mirrors, version_of
+from kubenode.image.mkosi_tool import version_of
 from kubenode.image.work_folder import fill, fill_values, fstab, prepare
 from kubenode.model.documents import Image, Partition, StorageMount
 
@@ -32,7 +33,7 @@ def test_mirrors_are_read_from_both_formats_of_apt():
 
 
 def test_sources_name_updates_and_security_but_no_debug_suite():
-    text = apt_sources(Mirrors())
+    text = sources(Mirrors(), "trixie")
     assert "Suites: trixie trixie-updates\n" in text
     assert "Suites: trixie-security\n" in text
     assert "debug" not in text

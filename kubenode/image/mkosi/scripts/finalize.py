@@ -53,6 +53,12 @@ def etc() -> None:
             (ROOT / "etc" / name).unlink(missing_ok=True)
 
 
+def kernel_configuration() -> None:
+    """Keep the kernel's configuration where kubeadm's preflight checks look for it."""
+    for config in ROOT.glob("boot/config-*"):
+        config.rename(ROOT / "usr/lib/modules" / config.name.removeprefix("config-") / "config")
+
+
 def loader() -> None:
     shutil.rmtree(ROOT / "boot", ignore_errors=True)
     (ROOT / "boot").mkdir()
@@ -62,10 +68,12 @@ def loader() -> None:
 
 
 def main() -> None:
+    settings = json.loads((SOURCES / "settings.json").read_text())
     kernel_aside()
     etc()
+    if settings["kubernetes"]:
+        kernel_configuration()
     loader()
-    settings = json.loads((SOURCES / "settings.json").read_text())
     out = ARTIFACTS / "io.mkosi.initrd"
     out.mkdir(parents=True, exist_ok=True)
     # systemd moves a clock that is behind up to this file's time (systemd(1)), and the health gate checks it.
@@ -73,7 +81,7 @@ def main() -> None:
     epoch.touch()
     os.utime(epoch, (settings["epoch"], settings["epoch"]))
     initrd.build(ROOT, SOURCES / "initrd", out / "initrd.cpio.zst", lines("initrd.modules"), settings["epoch"])
-    for pattern in lines("remove.list"):
+    for pattern in lines("remove.list") + (lines("remove-kubernetes.list") if settings["kubernetes"] else []):
         remove(pattern)
     for folder in settings["mount_points"]:
         (ROOT / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)

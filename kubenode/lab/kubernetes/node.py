@@ -1,0 +1,70 @@
+"""A machine of the lab that becomes a control plane: imports images, runs scripts beside other questions."""
+
+import base64
+import json
+import time
+from pathlib import Path
+
+from kubenode.errors import HostError
+from kubenode.lab.kubernetes.fleet import NODE
+from kubenode.lab.node import LabNode
+from kubenode.model.state import Seed
+
+HARDWARE = {"memory_mib": 4096, "cpus": 2, "disk_mib": 16384}
+WORK = "/run/kubenode-lab"
+PRELUDE = 'import sys\nsys.path.insert(0, "/usr/lib/kubenode")\n'
+IMPORT = """
+import pathlib, subprocess
+at = pathlib.Path("/run/kubenode-lab/images")
+at.mkdir(parents=True, exist_ok=True)
+subprocess.run(["mount", "-o", "ro", "/dev/vdb", at], check=True)
+for archive in sorted(at.glob("*.tar")):
+    print("importing", archive.name, flush=True)
+    subprocess.run([at / "ctr", "--namespace", "k8s.io", "images", "import", "--local", archive], check=True)
+subprocess.run(["umount", at], check=True)
+"""
+
+
+class ClusterNode(LabNode):
+    """A LabNode whose scripts may run for long beside other questions to it; its agent ticks when told to."""
+
+    def __init__(self, image: Path, work: Path, seed: Seed, images: Path, api_port: int) -> None:
+        hardware = {**HARDWARE, "forward": {api_port: 6443}, "disks": (images,)}
+        super().__init__(NODE, image, work, seed, manual=True, hardware=hardware)
+
+    def script(self, name: str, code: str, timeout: float, **values: object) -> str:
+        """Run Python code in the guest as a unit of its own and return what it printed.
+
+        The code sees the agent's packages and `values`, which are handed over as JSON. Raises HostError with the end
+        of its output when it fails or takes longer than `timeout` seconds.
+        """
+        unit, file, out = f"lab-{name}.service", f"{WORK}/{name}.py", f"{WORK}/{name}.out"
+        given = f"import json\nglobals().update(json.loads({json.dumps(values)!r}))\n"
+        source = base64.b64encode((PRELUDE + given + code).encode()).decode()
+        self.probe.python(
+            f"import base64, pathlib\np = pathlib.Path({file!r})\np.parent.mkdir(exist_ok=True)\n"
+            f"p.write_bytes(base64.b64decode({source!r}))\npathlib.Path({out!r}).unlink(missing_ok=True)"
+        )
+        self.probe.run(["/usr/bin/systemctl", "reset-failed", unit], check=False)
+        begin = ["/usr/bin/systemd-run", "--quiet", f"--unit={unit}", "--property=RemainAfterExit=yes"]
+        begin += ["--property=ImportCredential=kubenode.*"]
+        begin += [f"--property=StandardOutput=file:{out}", f"--property=StandardError=file:{out}"]
+        self.probe.run([*begin, "/usr/bin/python3", "-I", "-B", file])
+        deadline = time.monotonic() + timeout
+        while (state := self._sub_state(unit)) == "running" and time.monotonic() < deadline:
+            time.sleep(2)
+        said = self.probe.read(out).decode(errors="replace")
+        self.probe.run(["/usr/bin/systemctl", "stop", unit], check=False)
+        if state != "exited":
+            raise HostError(f"the script {name} on {self.name} is {state}: {said[-4000:]}")
+        return said
+
+    def import_images(self) -> None:
+        """Import every archive of the images disk into containerd's store."""
+        self.script("import", IMPORT, 1800)
+
+    def _sub_state(self, unit: str) -> str:
+        words = ["/usr/bin/systemctl", "show", "--value", "--property=SubState", unit]
+        # A restart of the guest's services must not look like the end of the script.
+        state = self.probe.run(words, 120, check=False).text.strip()
+        return state if state in ("exited", "failed", "dead") else "running"

@@ -1,0 +1,85 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kubenode.errors import HostError
+from kubenode.host.kubeletconfig import KubeletConfig
+from kubenode.host.paths import Paths
+from kubenode.model.version import Version
+
+OLD, NEW = Version("1.1"), Version("1.2")
+INSTALLER = Path(__file__).parents[2] / "kubenode/image/mkosi/kubernetes/usr/libexec/kubenode-kubelet-config"
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    paths = Paths(tmp_path)
+    paths.kubelet.mkdir(parents=True)
+    write(paths, "old", "--old")
+    return paths
+
+
+def write(paths: Paths, config: str, flags: str) -> None:
+    (paths.kubelet / "config.yaml").write_text(config)
+    (paths.kubelet / "kubeadm-flags.env").write_text(flags)
+
+
+def live(paths: Paths) -> dict[str, str]:
+    return {path.name: path.read_text() for path in paths.kubelet.iterdir()}
+
+
+def test_what_kubeadm_renders_for_another_release_does_not_reach_the_running_kubelet(paths: Paths) -> None:
+    sets = KubeletConfig(paths)
+    with sets.rendering(NEW, OLD):
+        write(paths, "new", "--new")
+        (paths.kubelet / "instance-config.yaml").write_text("endpoint")
+    assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
+    assert sets.has(NEW) and sets.has(OLD)
+    sets.install(NEW)
+    assert live(paths) == {"config.yaml": "new", "kubeadm-flags.env": "--new", "instance-config.yaml": "endpoint"}
+
+
+def test_a_failing_kubeadm_leaves_no_set(paths: Paths) -> None:
+    sets = KubeletConfig(paths)
+    with pytest.raises(ValueError, match="kubeadm"), sets.rendering(NEW, OLD):
+        write(paths, "half", "")
+        raise ValueError("kubeadm")
+    assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
+    assert not sets.has(NEW)
+
+
+def test_an_empty_file_is_never_kept(paths: Paths) -> None:
+    sets = KubeletConfig(paths)
+    sets.keep(OLD)
+    write(paths, "new", "")
+    with pytest.raises(HostError, match=r"kubeadm-flags\.env is empty"):
+        sets.keep(OLD)
+    sets.install(OLD)
+    assert live(paths)["kubeadm-flags.env"] == "--old"
+
+
+def test_sets_of_other_releases_are_deleted(paths: Paths) -> None:
+    sets = KubeletConfig(paths)
+    sets.keep(OLD)
+    sets.keep(NEW)
+    sets.prune(frozenset({NEW}))
+    assert (sets.has(OLD), sets.has(NEW)) == (False, True)
+    with pytest.raises(HostError, match=r"release 1\.1 has no kubelet configuration"):
+        sets.install(OLD)
+
+
+def test_the_image_installs_the_set_of_its_release(paths: Paths, tmp_path: Path) -> None:
+    """The script that the kubelet's unit runs, with the folder of the live files replaced."""
+    sets = KubeletConfig(paths)
+    sets.keep(OLD)
+    write(paths, "new", "")
+    (paths.kubelet / "instance-config.yaml").write_text("left over")
+    text = INSTALLER.read_text()
+    assert text.count("/var/lib/kubelet\n") == 1
+    script = tmp_path / "script"
+    script.write_text(text.replace("/var/lib/kubelet\n", f"{paths.kubelet}\n"))
+    subprocess.run(["sh", str(script), str(paths.kubelet_sets / "9.9")], check=True)
+    assert live(paths)["config.yaml"] == "new", "a release without a set keeps what is live"
+    subprocess.run(["sh", str(script), str(paths.kubelet_sets / "1.1")], check=True)
+    assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
