@@ -76,19 +76,31 @@ class Node:
             for release in self.desired.releases
             if release.root_hash != running and release.version <= self.target.version
         )
-        return path_to_target(self.observed.booted.version, releases, self.journal.poisoned, self._kubernetes_hop)
+        ways = (
+            path_to_target(self.observed.booted.version, releases, self.journal.poisoned, allowed)
+            for allowed in (self._hop_by_kubelet, self._hop_by_plane)
+        )
+        return next((way for way in ways if way), ())
 
     @property
     def hop(self) -> Release | None:
         """The next release, None when there is none."""
         return self.path[0] if self.path else None
 
-    def _kubernetes_hop(self, hop: Hop) -> bool:
-        here = self.here
-        if self.member is None or here is None:
+    def _hop_by_kubelet(self, hop: Hop) -> bool:
+        # A control plane runs each minor before it goes on to the next.
+        return self._kubernetes_hop(hop, None)
+
+    def _hop_by_plane(self, hop: Hop) -> bool:
+        # One that fell back has static pods of a newer minor than its kubelet, and goes on from there if it must.
+        return self._kubernetes_hop(hop, min(self.here.manifests.values(), default=None) if self.here else None)
+
+    def _kubernetes_hop(self, hop: Hop, plane: KubernetesVersion | None) -> bool:
+        if self.member is None or self.here is None:
             return True
-        kubelet = here.kubelet if hop.before is None else kubernetes_of(hop.before)
-        plane = (min(here.manifests.values(), default=kubelet)) if hop.before is None else kubelet
+        kubelet = self.here.kubelet if hop.before is None else kubernetes_of(hop.before)
+        if hop.before is not None or plane is None:
+            plane = kubelet
         return skew.may_follow(self.member, kubelet, plane, kubernetes_of(hop.release))
 
     @property

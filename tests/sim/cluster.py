@@ -48,7 +48,8 @@ class Host:
     snapshots: set[str] = field(default_factory=set)
     certificates_until: datetime | None = None
     leftovers: bool = False
-    kubelet_broken: bool = False
+    registered: bool = False
+    """Whether its kubelet has registered its Node since it started: it does that once."""
     step: Callable[[str], None] = lambda _: None
 
     def local(self) -> LocalKubernetes:
@@ -85,6 +86,7 @@ class Cluster:
     allowed_away: Callable[[str], int] = lambda _group: 1
     now: datetime = datetime(2026, 11, 23, 12, tzinfo=UTC)
     revision: int = 0
+    watch_quorum: bool = False
     _view: tuple[int, tuple[ClusterNode, ...], dict[str, KubernetesVersion | None]] | None = None
     _views: dict[str, tuple[int, ClusterView]] = field(default_factory=dict)
 
@@ -118,6 +120,7 @@ class Cluster:
         """Assert what may never be, whatever fails."""
         if not self.members:
             return
+        assert not self.watch_quorum or self.quorum(), "etcd lost its quorum"
         serving = [host.manifests["kube-apiserver"] for host in self.planes() if "kube-apiserver" in host.manifests]
         if serving:
             oldest, newest = min(serving), max(serving)
@@ -132,9 +135,10 @@ class Cluster:
             if host.joined is None or not self.answering():
                 continue
             known = self.objects.get(name)
-            ready = host.up and not host.kubelet_broken and not host.cut_off
+            ready = host.up and not host.cut_off
             if known is None:
-                if ready:
+                if ready and not host.registered:
+                    host.registered = True
                     self.objects[name] = ClusterNode(name, True, host.kubelet, host.boot_id, host.joined)
                     self.changed()
                 continue

@@ -233,7 +233,7 @@ class Machine:
 
     def down(self) -> None:
         """Lose the running kernel; the next tick boots."""
-        self.host.up = False
+        self.host.up = self.host.registered = False
         self.fleet.cluster.settle()
         self.fleet.cluster.changed()
 
@@ -340,7 +340,14 @@ class Fleet:
     _desired: tuple[object, DesiredCluster] | None = None
 
     def desired(self, name: str) -> DesiredState:
-        key = (self.releases, len(self.machines), frozenset(self.removed), self.cluster.wanted_configuration)
+        key = (
+            self.releases,
+            len(self.machines),
+            frozenset(self.removed),
+            self.cluster.wanted_configuration,
+            tuple(self.rollouts.items()),
+            self.init_before,
+        )
         if self._desired is None or self._desired[0] != key:
             self._desired = (key, self._cluster())
         machine = self.machines[name]
@@ -360,6 +367,7 @@ class Fleet:
 
     def _cluster(self) -> DesiredCluster:
         self.cluster.declared = frozenset(set(self.machines) - self.removed)
+        self.cluster.changed()
         return DesiredCluster(
             endpoint="k8s.example.net:6443",
             bootstrap_node="cp-1",
@@ -390,6 +398,9 @@ class Fleet:
             except Killed:
                 pass
             except PowerCut:
+                if not all(self.cluster.healthy(member) for member in self.cluster.members):
+                    # Another control plane restarts just now: two are away, and nobody is to blame.
+                    self.cluster.watch_quorum = False
                 machine.down()
             self.cluster.settle()
         acted = sum(it.acted + it.boots for it in self.machines.values()) != before
