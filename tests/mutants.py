@@ -50,16 +50,15 @@ PLAN = (
     Mutant(
         "activate when halted or in a cluster", "decide.py", "        _forbidden(node, hop)\n        or ", "        "
     ),
-    Mutant("restart when halted", "decide.py", "not self.desired.halted and ", ""),
+    Mutant("restart when halted", "decide.py", "node.desired.halted or node.stale", "node.stale"),
     Mutant("start what is new on a stale node", "decide.py", "    _stale,\n", ""),
-    Mutant("let a power cut start it on a stale node", "decide.py", "not self.stale and ", ""),
+    Mutant("let a power cut start it on a stale node", "decide.py", "halted or node.stale or", "halted or"),
     Mutant(
         "a stale node forgets failed trials",
         "decide.py",
         "    _trial,\n    _remember_failed_trial,\n",
         "    _trial,\n    _stale,\n    _remember_failed_trial,\n",
     ),
-    Mutant("restart a cluster member", "decide.py", " and self.observed.kubernetes is None\n", "\n"),
     Mutant("activate without a fallback", "decide.py", "        or _no_fallback(node)\n", ""),
     Mutant(
         "activate outside windows",

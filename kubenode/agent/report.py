@@ -5,9 +5,19 @@ from kubenode.model.decision import (
     Action,
     ActivateSlot,
     Converged,
+    Cordon,
     Decision,
+    Drain,
     FetchRelease,
+    KubeadmInit,
+    KubeadmJoin,
+    KubeadmUpgrade,
+    PrepareKubelet,
+    PullImages,
     Reboot,
+    Reconfigure,
+    RenewCertificates,
+    SnapshotEtcd,
     Stuck,
     Wait,
     WriteSlot,
@@ -46,6 +56,8 @@ def phase(decision: Decision, desired: DesiredState | None, observed: Observed |
             return "Retrying"
         case Wait("Stale"):
             return "Stale"
+        case Wait("Draining"):
+            return "Draining"
         case Wait():
             return "Staged" if _staged(desired, observed).status == "True" else "Waiting"
 
@@ -71,6 +83,14 @@ def _doing(action: Action) -> str:
             return "Activating"
         case Reboot():
             return "Restarting"
+        case KubeadmInit() | KubeadmJoin():
+            return "Joining"
+        case PullImages() | PrepareKubelet() | SnapshotEtcd():
+            return "Preparing"
+        case KubeadmUpgrade() | Reconfigure() | RenewCertificates():
+            return "Upgrading"
+        case Cordon() | Drain():
+            return "Draining"
         case _:
             return "Tidying up"
 

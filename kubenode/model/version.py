@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import cached_property, total_ordering
 
 PATTERN = r"^(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){1,3}$"
 _PATTERN = re.compile(PATTERN)
@@ -20,7 +20,7 @@ class Version:
         if not _PATTERN.fullmatch(self.text):
             raise ValueError(f"{self.text!r} is not a version such as 2026.11.2")
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[int, ...]:
         """The numbers of the version, most significant first."""
         return tuple(int(part) for part in self.text.split("."))
