@@ -92,7 +92,7 @@ class RealApiServer:
                  f"--etcd-certfile={etcd.folder / 'client.crt'}", f"--etcd-keyfile={etcd.folder / 'client.key'}",
                  f"--client-ca-file={folder / 'ca.crt'}", f"--tls-cert-file={folder / 'server.crt'}",
                  f"--tls-private-key-file={folder / 'server.key'}", f"--secure-port={port}", "--bind-address=127.0.0.1",
-                 "--advertise-address=127.0.0.1",
+                 "--endpoint-reconciler-type=none",
                  "--service-account-issuer=https://test", f"--service-account-key-file={folder / 'sa.crt'}",
                  f"--service-account-signing-key-file={folder / 'sa.key'}", "--service-cluster-ip-range=10.0.0.0/24",
                  "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",

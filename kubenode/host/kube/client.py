@@ -9,7 +9,7 @@ and the next look at the cluster tells.
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -145,31 +145,56 @@ class Api:
         content = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": content_type} if content is not None else {}
         request = self._client.build_request(method, path, params=query or None, content=content, headers=headers)
+        data = bytearray()
+
+        def take(_: int, chunk: bytes) -> None:
+            data.extend(chunk)
+            if len(data) > self._max_bytes:
+                raise Malformed(f"{self._where(path)} sends more than {self._max_bytes} bytes")
+
         try:
-            status, data = self._exchange(request)
+            status = self._exchange(request, take)
         except _Closed:
             # The server closed a kept connection; nothing of a read is lost by asking again.
-            status, data = self._exchange(request, again=True)
-        return self._judge(method, path, status, data)
+            data.clear()
+            status = self._exchange(request, take, again=True)
+        return self._judge(method, path, status, bytes(data))
 
-    def _exchange(self, request: httpx.Request, again: bool = False) -> tuple[int, bytes]:
+    def each_line(self, path: str, body: Object, most: int, use: Callable[[Object], None]) -> None:
+        """POST, and hand on the answer's lines, each an object of at most `most` bytes, as they arrive."""
+        rest = bytearray()
+
+        def take(status: int, chunk: bytes) -> None:
+            rest.extend(chunk)
+            while status == 200 and (end := rest.find(b"\n")) >= 0:
+                use(self._object(path, bytes(rest[:end])))
+                del rest[: end + 1]
+            if len(rest) > most:
+                raise Malformed(f"{self._where(path)} sends a line of more than {most} bytes")
+
+        headers = {"Content-Type": "application/json"}
+        request = self._client.build_request("POST", path, content=json.dumps(body).encode(), headers=headers)
+        status = self._exchange(request, take)
+        last = self._judge("POST", path, status, bytes(rest))
+        if last:
+            use(last)
+
+    def _exchange(self, request: httpx.Request, take: Callable[[int, bytes], None], *, again: bool = False) -> int:
+        """Send a request, hand on its answer's bytes, and return its status."""
         kept = self._socket
         late = threading.Event()
         watchdog = threading.Timer(self._seconds, self._cut, (late,))
         watchdog.daemon = True
         request.extensions["trace"] = self._trace
-        data = bytearray()
         watchdog.start()
         try:
             response = self._client.send(request, stream=True)
             try:
                 for chunk in response.iter_raw():
-                    data += chunk
-                    if len(data) > self._max_bytes:
-                        raise Malformed(f"{self._where(request.url.path)} sends more than {self._max_bytes} bytes")
+                    take(response.status_code, chunk)
             finally:
                 response.close()
-            return response.status_code, bytes(data)
+            return response.status_code
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise HostError(

@@ -55,7 +55,7 @@ def _node_may(store: Store, user: User, attempt: Attempt) -> bool:
             return attempt.name == own
         case "pods", "get" | "list":
             return True
-        case "pods/eviction", "create":
+        case ("pods/eviction", "create") | ("pods", "delete"):
             pod = store.get(KINDS["", "pods"], attempt.namespace, attempt.name)
             return bool(pod["spec"].get("nodeName") == own)
         case "certificatesigningrequests", "create" | "get" | "list":

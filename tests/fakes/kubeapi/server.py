@@ -159,6 +159,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def user(self) -> User:
         certificate: Any = self.connection.getpeercert()  # type: ignore[attr-defined]
+        if not certificate and "Authorization" in self.headers:
+            raise Refusal(401, "Unauthorized")
         if not certificate:
             return User("system:anonymous", ("system:unauthenticated",))
         parts = [pair for part in certificate["subject"] for pair in part]

@@ -56,6 +56,7 @@ KINDS = {
         Kind("", "pods", "Pod", True),
         Kind("", "configmaps", "ConfigMap", True),
         Kind("", "secrets", "Secret", True),
+        Kind("", "endpoints", "Endpoints", True),
         Kind("coordination.k8s.io", "leases", "Lease", True),
         Kind("certificates.k8s.io", "certificatesigningrequests", "CertificateSigningRequest", False),
         Kind("policy", "poddisruptionbudgets", "PodDisruptionBudget", True, ("v1", "v1beta1")),

@@ -1,0 +1,146 @@
+"""etcd as its own HTTP gateway shows it (`/v3/...`, JSON), by the client certificates of a control plane.
+
+Source: etcd, "gRPC-gateway" and "Monitoring" (`/health`); member ids are 64 bit and travel as decimal text. A snapshot
+file ends with the sha256 of what stands before it.
+"""
+
+import hashlib
+import json
+from base64 import b64decode
+from dataclasses import replace
+from pathlib import Path
+
+from kubenode.errors import HostError, KubenodeError
+from kubenode.host.files import replacing
+from kubenode.host.kube.client import Api
+from kubenode.host.kube.errors import Malformed
+from kubenode.host.kube.kubeconfig import Access
+from kubenode.host.kube.reading import Object, find, flag, items, text
+from kubenode.host.kube.seen import EtcdMember, EtcdView
+
+_HEALTH_SECONDS = 5
+_SNAPSHOT_SECONDS = 600
+_SUM = hashlib.sha256().digest_size
+# Decoded blobs are 32 kB; a line is one of them in base64.
+_MAX_LINE = 1 << 20
+
+
+class Etcd:
+    """The etcd cluster, seen through one member; `access` is how that member is reached."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def view(self) -> EtcdView:
+        """Return all members, whether each of them answers as healthy, and the alarms.
+
+        Raises TryLater when this member does not answer, HostError when it refuses.
+        """
+        with Api(self._access) as api:
+            members = [_member(it) for it in items(api.send("POST", "/v3/cluster/member/list", {}), "members")]
+            alarms = items(api.send("POST", "/v3/maintenance/alarm", {"action": "GET"}), "alarms")
+        names = {member.id: member.name for member in members}
+        raised = {f"{text(it, 'alarm')} on {_named(names, text(it, 'memberID'))}" for it in alarms}
+        return EtcdView(
+            tuple(self._checked(it) for it in sorted(members, key=lambda it: it.name)), tuple(sorted(raised))
+        )
+
+    def remove(self, name: str) -> bool:
+        """Remove a member; False when there is none with that name.
+
+        Refuses (HostError) unless a majority of the members, and of those that would be left, is healthy: the removal
+        itself needs the first, everything after it the second.
+        """
+        view = self.view()
+        gone = [member for member in view.members if member.name == name]
+        if not gone:
+            return False
+        if len(gone) > 1:
+            raise HostError(f"{len(gone)} etcd members are called {name}", hint="remove the right one with etcdctl")
+        voters = [member for member in view.members if not member.learner]
+        for group in (voters, [member for member in voters if member not in gone]):
+            healthy = sum(member.healthy for member in group)
+            if healthy < len(group) // 2 + 1:
+                raise HostError(
+                    f"the etcd member {name} is not removed: {healthy} of {len(group)} members would be healthy",
+                    hint="bring another control plane back first, or restore etcd from a snapshot",
+                )
+        with Api(self._access) as api:
+            api.send("POST", "/v3/cluster/member/remove", {"ID": gone[0].id})
+        return True
+
+    def snapshot(self, target: Path) -> int:
+        """Write a snapshot of the whole store; return its size in bytes. Raises NoSpace, TryLater, HostError.
+
+        The file appears when it is complete and its own checksum is right, and is flushed to the disk.
+        """
+        total, tail, digest = 0, b"", hashlib.sha256()
+        with Api(self._access, seconds=_SNAPSHOT_SECONDS) as api, replacing(target, 0o600) as file:
+
+            def use(line: Object) -> None:
+                nonlocal total, tail
+                blob = _blob(line)
+                file.write(blob)
+                total += len(blob)
+                tail += blob
+                digest.update(tail[:-_SUM])
+                tail = tail[-_SUM:]
+
+            api.each_line("/v3/maintenance/snapshot", {}, _MAX_LINE, use)
+            if total <= _SUM or tail != digest.digest():
+                raise Malformed(f"the snapshot of {self._access.server} is not whole: its checksum differs")
+        return total
+
+    def _checked(self, member: EtcdMember) -> EtcdMember:
+        return replace(member, healthy=any(self._answers(url) for url in member.clients))
+
+    def _answers(self, url: str) -> bool:
+        if not url.startswith("https://"):
+            return False
+        try:
+            access = replace(self._access, server=url.rstrip("/"))
+            with Api(access, connect_seconds=_HEALTH_SECONDS, seconds=_HEALTH_SECONDS) as api:
+                # Text in every version that kubeadm runs; a bool would be as good.
+                return find(api.get("/health"), "health") in ("true", True)
+        except KubenodeError:
+            return False
+
+
+def etcd_access(pki: Path, server: str = "https://127.0.0.1:2379") -> Access:
+    """Return how a control plane reaches its own member; `pki` is kubeadm's folder. Raises HostError."""
+    try:
+        read = [
+            (pki / name).read_bytes()
+            for name in ("etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key")
+        ]
+    except OSError as error:
+        raise HostError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            hint="a control plane with stacked etcd has it; kubenode does not look after an etcd elsewhere",
+        ) from error
+    return Access(server, read[0], read[1], read[2], source=str(pki))
+
+
+def _member(it: object) -> EtcdMember:
+    # A member that was added and never started has no name and no addresses.
+    return EtcdMember(
+        text(it, "name", default=""),
+        text(it, "ID"),
+        False,
+        flag(it, "isLearner"),
+        tuple(str(url) for url in items(it, "peerURLs")),
+        tuple(str(url) for url in items(it, "clientURLs")),
+    )
+
+
+def _named(names: dict[str, str], member: str) -> str:
+    return names.get(member) or f"member {member[:20]}"
+
+
+def _blob(line: Object) -> bytes:
+    if (error := find(line, "error")) is not None:
+        raise Malformed(f"etcd broke the snapshot off: {json.dumps(error)[:200]}")
+    try:
+        return b64decode(text(line, "result", "blob", default=""), validate=True)
+    except ValueError as error:
+        raise Malformed("etcd sent a part of a snapshot that is not base64") from error

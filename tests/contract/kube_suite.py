@@ -1,0 +1,375 @@
+"""What kubenode asks of the Kubernetes API: one suite for the fake and for a real kube-apiserver.
+
+A test class derives from `KubeSuite` and gives a `server` fixture.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from kubenode.errors import HostError
+from kubenode.host.kube import apiservers, drain, nodes, rbac
+from kubenode.host.kube.client import Api
+from kubenode.host.kube.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthorised
+from kubenode.host.kube.leases import Leases
+from kubenode.host.kube.names import LEASES, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.tokens import Tokens
+from tests.contract.kube_world import NOW, Server, World, world_of
+
+SLOT = "slot-workers-0"
+SLOTS = {"workers": frozenset({SLOT}), "control-plane": frozenset({"slot-control-plane-0"})}
+
+
+@pytest.fixture
+def world(server: Server) -> Iterator[World]:
+    with world_of(server) as world:
+        world.namespace()
+        yield world
+
+
+class KubeSuite:
+    # The transport.
+
+    def test_long_lists_come_in_pages(self, world: World, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("kubenode.host.kube.client.PAGE", 3)
+        for number in range(10):
+            world.node(f"n{number}")
+        assert [it["metadata"]["name"] for it in world.admin.list(NODES)] == [f"n{number}" for number in range(10)]
+
+    def test_what_is_missing_is_not_found(self, world: World):
+        with pytest.raises(NotFound, match=r'nodes "nobody" not found \(404\)'):
+            world.admin.get(f"{NODES}/nobody")
+        with pytest.raises(NotFound, match=r"\(404\)"):
+            world.admin.get("/apis/example.net/v1/things")
+        assert world.admin.delete(f"{NODES}/nobody") is False
+
+    def test_an_object_is_created_once(self, world: World):
+        world.node("n1")
+        with pytest.raises(Conflict, match=r'nodes "n1" already exists \(409\)'):
+            world.node("n1")
+
+    def test_an_old_version_is_not_replaced(self, world: World):
+        old = world.node("n1")
+        nodes.cordon(world.admin, "n1")
+        with pytest.raises(Conflict, match=r"the object has been modified"):
+            world.admin.replace(f"{NODES}/n1", old)
+        with pytest.raises(Conflict, match=r"the object has been modified"):
+            world.admin.patch(f"{NODES}/n1", {"metadata": {"resourceVersion": old["metadata"]["resourceVersion"]}})
+
+    def test_what_is_not_valid_is_refused(self, world: World):
+        with pytest.raises(Invalid, match=r"metadata.name.*\(422\)"):
+            world.admin.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "No Name"}})
+
+    def test_strangers_and_the_powerless(self, world: World):
+        stranger = world.api("stranger")
+        with pytest.raises(Forbidden, match=r'User "stranger" cannot list resource "nodes"') as refused:
+            list(stranger.list(NODES))
+        assert "docs/cluster.md" in refused.value.hint
+
+    def test_a_wrong_token_is_unauthorised(self, world: World):
+        access = replace(world.server.authority.access(world.server.url), token="wrong")
+        with Api(access) as api, pytest.raises(Unauthorised, match=r"\(401\)") as refused:
+            list(api.list(NODES))
+        assert "certificate may have expired" in refused.value.hint
+
+    # Slots.
+
+    def test_a_slot_is_taken_kept_and_given_back(self, world: World):
+        leases = Leases(world.admin)
+        leases.ensure(frozenset({SLOT}))
+        leases.ensure(frozenset({SLOT, "slot-workers-1"}))
+        world.node("w1")
+        assert leases.acquire(SLOT, "w1", "update to 2026.11.2", NOW)
+        held = leases.all()[0]
+        assert (held.name, held.holder, held.since, held.why) == (SLOT, "w1", NOW, "update to 2026.11.2")
+        assert leases.acquire(SLOT, "w1", "again", NOW + timedelta(hours=1))
+        assert leases.all()[0] == held
+        assert not leases.acquire(SLOT, "w2", "me, too", NOW)
+        leases.release(SLOT, "w2")
+        assert leases.all()[0] == held
+        leases.release(SLOT, "w1")
+        leases.release(SLOT, "w1")
+        assert [(it.name, it.holder, it.why) for it in leases.all()] == [(SLOT, None, ""), ("slot-workers-1", None, "")]
+
+    def test_a_slot_is_never_stolen_on_time(self, world: World):
+        leases = Leases(world.admin)
+        leases.ensure(frozenset({SLOT}))
+        world.node("w1", ready=False)
+        assert leases.acquire(SLOT, "w1", "", NOW)
+        assert not leases.acquire(SLOT, "w2", "", NOW + timedelta(days=3650))
+
+    def test_the_slot_of_a_vanished_node_can_be_taken_over(self, world: World):
+        leases = Leases(world.admin)
+        leases.ensure(frozenset({SLOT}))
+        world.node("w1")
+        assert leases.acquire(SLOT, "w1", "", NOW)
+        assert nodes.delete(world.admin, "w1")
+        assert leases.acquire(SLOT, "w2", "", NOW)
+        assert leases.all()[0].holder == "w2"
+
+    def test_there_is_never_a_slot_that_nobody_made(self, world: World):
+        with pytest.raises(HostError, match="there is no lease slot-workers-0 in kubenode-system"):
+            Leases(world.admin).acquire(SLOT, "w1", "", NOW)
+
+    def test_twenty_at_once_and_one_holder(self, world: World):
+        Leases(world.admin).ensure(frozenset({SLOT}))
+        names = [f"w{number}" for number in range(20)]
+        for name in names:
+            world.node(name)
+        start = threading.Barrier(len(names))
+
+        def attempt(name: str) -> bool:
+            with Api(world.admin.access) as api:
+                api.get("/version")
+                start.wait(60)
+                return Leases(api).acquire(SLOT, name, "race", NOW)
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            won = [name for name, got in zip(names, pool.map(attempt, names), strict=True) if got]
+        assert len(won) == 1
+        assert Leases(world.admin).all()[0].holder == won[0]
+
+    def test_two_holders_never(self, world: World):
+        """Ten agents take and give back as fast as they can; who holds looks whether another one does, too."""
+        Leases(world.admin).ensure(frozenset({SLOT}))
+        holders: set[str] = set()
+        worst, rounds, guard = [0], [0], threading.Lock()
+
+        def work(name: str) -> None:
+            with Api(world.admin.access) as api:
+                leases = Leases(api)
+                for _ in range(8):
+                    if leases.acquire(SLOT, name, "race", NOW):
+                        with guard:
+                            holders.add(name)
+                            worst[0] = max(worst[0], len(holders))
+                            rounds[0] += 1
+                        with guard:
+                            holders.discard(name)
+                        leases.release(SLOT, name)
+
+        for number in range(10):
+            world.node(f"w{number}")
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(work, [f"w{number}" for number in range(10)]))
+        assert worst == [1]
+        assert rounds[0] > 1
+
+    def test_a_person_breaks_a_slot(self, world: World):
+        leases = Leases(world.admin)
+        leases.ensure(frozenset({SLOT}))
+        world.node("w1")
+        leases.acquire(SLOT, "w1", "", NOW)
+        with pytest.raises(HostError, match="is not held by w2 any more; nothing was changed"):
+            leases.break_(SLOT, "w2")
+        leases.break_(SLOT, "w1")
+        assert leases.all()[0].holder is None
+
+    # Access.
+
+    def test_the_rules_are_installed_once_and_repaired(self, world: World):
+        first = rbac.install(world.admin, SLOTS)
+        assert first == len(rbac.objects(SLOTS))
+        assert rbac.install(world.admin, SLOTS) == 0
+        path = "/apis/rbac.authorization.k8s.io/v1/namespaces/kubenode-system/roles/kubenode:slots:workers"
+        world.admin.patch(path, {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})
+        assert rbac.install(world.admin, SLOTS) == 1
+        assert world.admin.get(path)["rules"] == [
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": [SLOT],
+                "verbs": ["update"],
+            }
+        ]
+
+    def test_a_worker_takes_the_slots_of_its_pool_only(self, world: World):
+        rbac.install(world.admin, SLOTS)
+        Leases(world.admin).ensure(frozenset().union(*SLOTS.values()))
+        world.node("w1")
+        worker = Leases(world.agent("w1", "workers"))
+        assert worker.acquire(SLOT, "w1", "", NOW)
+        assert [it.holder for it in worker.all()] == [None, "w1"]
+        with pytest.raises(Forbidden, match='cannot update resource "leases"'):
+            worker.acquire("slot-control-plane-0", "w1", "", NOW)
+        with pytest.raises(Forbidden, match='cannot create resource "leases"'):
+            worker.ensure(frozenset({"slot-workers-9"}))
+        worker.release(SLOT, "w1")
+
+    def test_a_worker_reads_nodes_and_changes_none(self, world: World):
+        rbac.install(world.admin, SLOTS)
+        world.node("w1")
+        worker = world.agent("w1", "workers")
+        assert len(list(worker.list(NODES))) == 1
+        for attempt in (
+            lambda: nodes.cordon(worker, "w1"),
+            lambda: nodes.delete(worker, "w1"),
+            lambda: list(worker.list("/api/v1/pods")),
+            lambda: list(worker.list("/api/v1/namespaces/kube-system/secrets")),
+            lambda: worker.delete(f"{LEASES}/{SLOT}"),
+        ):
+            with pytest.raises(Forbidden):
+                attempt()
+
+    # Nodes.
+
+    def test_a_kubelet_cordons_and_annotates_its_own_node_only(self, world: World):
+        world.node("w1")
+        world.node("w2")
+        own = world.kubelet("w1")
+        nodes.cordon(own, "w1")
+        assert nodes.is_cordoned(world.admin.get(f"{NODES}/w1"))
+        nodes.report(own, "w1", {"phase": "Draining"})
+        annotations = world.admin.get(f"{NODES}/w1")["metadata"]["annotations"]
+        assert annotations[STATUS_ANNOTATION] == '{"phase":"Draining"}'
+        nodes.cordon(own, "w1", cordoned=False)
+        after = world.admin.get(f"{NODES}/w1")
+        assert not nodes.is_cordoned(after)
+        assert STATUS_ANNOTATION in after["metadata"]["annotations"]
+        assert (nodes.is_ready(after), nodes.addresses(after)) == (True, ("192.0.2.11",))
+        for attempt in (nodes.cordon, lambda api, name: nodes.report(api, name, {})):
+            with pytest.raises(Forbidden, match="w2"):
+                attempt(own, "w2")
+
+    def test_a_report_is_bounded(self, world: World):
+        world.node("w1")
+        with pytest.raises(HostError, match="has 20011 bytes, more than 16384"):
+            nodes.report(world.admin, "w1", {"x": "y" * 20_003})
+
+    def test_a_node_that_is_gone_cannot_be_cordoned(self, world: World):
+        with pytest.raises(HostError, match="the cluster has no node w1"):
+            nodes.cordon(world.admin, "w1")
+        assert nodes.delete(world.admin, "w1") is False
+
+    # Draining.
+
+    def test_a_drain_leaves_what_belongs_to_the_node(self, world: World):
+        world.node("w1")
+        world.node("w2")
+        world.pod("web", "w1", owner="ReplicaSet")
+        world.pod("bare", "w1")
+        world.pod("agent", "w1", owner="DaemonSet")
+        world.pod("static", "w1", mirror=True)
+        world.pod("done", "w1", owner="Job", phase="Succeeded")
+        world.pod("elsewhere", "w2")
+        own = world.kubelet("w1")
+        assert [(it.name, it.ending) for it in drain.left_on(own, "w1")] == [("bare", False), ("web", False)]
+        left = drain.evict_some(own, "w1")
+        # Accepted is not gone: the kubelet ends them first.
+        assert [(it.namespace, it.name, it.ending, it.budget) for it in left] == [
+            ("default", "bare", True, None),
+            ("default", "web", True, None),
+        ]
+        assert [it.name for it in drain.evict_some(own, "w1")] == ["bare", "web"]
+        world.end_pod("bare")
+        assert [it.name for it in drain.evict_some(own, "w1")] == ["web"]
+        world.end_pod("web")
+        assert drain.evict_some(own, "w1") == ()
+        there = {
+            it["metadata"]["name"]: it["metadata"].get("deletionTimestamp") for it in world.admin.list("/api/v1/pods")
+        }
+        assert there == dict.fromkeys(["agent", "static", "done", "elsewhere"])
+
+    def test_a_budget_blocks_and_is_named_and_others_go(self, world: World):
+        world.node("w1")
+        world.budget("web-minimum", {"app": "web"}, 0)
+        world.pod("web", "w1", owner="ReplicaSet", labels={"app": "web"})
+        world.pod("other", "w1", owner="ReplicaSet")
+        own = world.kubelet("w1")
+        other, web = drain.evict_some(own, "w1")
+        assert (other.name, other.ending) == ("other", True)
+        assert (web.name, web.ending, web.budget) == ("web", False, "web-minimum")
+        assert "would violate the pod's disruption budget" in web.why
+        with pytest.raises(Throttled, match="disruption budget"):
+            own.create(
+                "/api/v1/namespaces/default/pods/web/eviction",
+                {"apiVersion": drain.eviction_version(own), "kind": "Eviction", "metadata": {"name": "web"}},
+            )
+
+    def test_a_budget_allows_as_many_as_it_says(self, world: World):
+        world.node("w1")
+        world.budget("web", {"app": "web"}, 1)
+        for number in range(3):
+            world.pod(f"web-{number}", "w1", owner="ReplicaSet", labels={"app": "web"})
+        left = drain.evict_some(world.kubelet("w1"), "w1")
+        assert [it.ending for it in left] == [True, False, False]
+
+    def test_force_deletes_what_a_budget_keeps(self, world: World):
+        world.node("w1")
+        world.budget("web", {"app": "web"}, 0)
+        world.pod("web", "w1", owner="ReplicaSet", labels={"app": "web"})
+        own = world.kubelet("w1")
+        assert [it.ending for it in drain.evict_some(own, "w1", force=True)] == [True]
+        # Gracefully: its kubelet still ends it.
+        assert [it.ending for it in drain.evict_some(own, "w1", force=True)] == [True]
+        world.end_pod("web")
+        assert drain.evict_some(own, "w1", force=True) == ()
+
+    def test_two_budgets_for_one_pod_block_and_the_reason_is_told(self, world: World):
+        world.node("w1")
+        world.budget("first", {"app": "web"}, 1)
+        world.budget("second", {"app": "web"}, 1)
+        world.pod("web", "w1", owner="ReplicaSet", labels={"app": "web"})
+        (web,) = drain.evict_some(world.kubelet("w1"), "w1")
+        assert (web.ending, web.budget) == (False, None)
+        assert "more than one PodDisruptionBudget" in web.why
+
+    def test_a_kubelet_cannot_evict_for_others(self, world: World):
+        world.node("w1")
+        world.node("w2")
+        world.pod("web", "w2", owner="ReplicaSet")
+        with pytest.raises(Forbidden):
+            drain.evict_some(world.kubelet("w1"), "w2")
+
+    # Tokens.
+
+    def test_a_token_is_there_only_while_it_is_wanted(self, world: World):
+        tokens = Tokens(world.admin)
+        wanted = {"w1": "abcdef.0123456789abcdef", "w2": "bbbbbb.0123456789abcdef"}
+        assert tokens.keep(wanted, NOW) == 2
+        assert tokens.keep(wanted, NOW) == 0
+        # Half its time later it is prolonged.
+        assert tokens.keep(wanted, NOW + timedelta(minutes=31)) == 2
+        secret = world.admin.get("/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef")
+        assert secret["type"] == "bootstrap.kubernetes.io/token"
+        assert tokens.keep({"w2": "bbbbbb.fedcba9876543210"}, NOW) == 2
+        assert tokens.present() == {"bootstrap-token-bbbbbb": "w2"}
+        assert tokens.keep({}, NOW) == 1
+        assert tokens.present() == {}
+
+    def test_tokens_of_others_are_left_alone(self, world: World):
+        folder = "/api/v1/namespaces/kube-system/secrets"
+        body = {"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token"}
+        world.admin.create(folder, {**body, "metadata": {"name": "bootstrap-token-abcdef"}})
+        tokens = Tokens(world.admin)
+        with pytest.raises(HostError, match="the token of w1 has the id of another token"):
+            tokens.keep({"w1": "abcdef.0123456789abcdef"}, NOW)
+        assert tokens.keep({}, NOW) == 0
+        assert world.admin.get(f"{folder}/bootstrap-token-abcdef")
+        with pytest.raises(HostError, match="the bootstrap token of w1 is none"):
+            tokens.keep({"w1": "short"}, NOW)
+
+    # API servers.
+
+    def test_where_the_api_servers_are_and_what_they_run(self, world: World):
+        folder = "/api/v1/namespaces/default/endpoints"
+        world.admin.delete(f"{folder}/kubernetes")
+        body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}}
+        subset = {
+            "addresses": [{"ip": "192.0.2.12"}, {"ip": "192.0.2.11"}],
+            "notReadyAddresses": [{"ip": "192.0.2.13"}],
+            "ports": [{"name": "https", "port": 6443}],
+        }
+        world.admin.create(folder, {**body, "subsets": [subset]})
+        rbac.install(world.admin, SLOTS)
+        worker = world.agent("w1", "workers")
+        assert apiservers.places(worker) == (("192.0.2.11", 6443), ("192.0.2.12", 6443), ("192.0.2.13", 6443))
+        port = int(world.server.url.rpartition(":")[2])
+        assert apiservers.versions(worker, [("127.0.0.1", port), ("127.0.0.1", 1)]) == {
+            ("127.0.0.1", port): "v1.20.2",
+            ("127.0.0.1", 1): None,
+        }
