@@ -7,18 +7,24 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from kubenode.errors import HostError
 from kubenode.host.kube import apiservers, drain, nodes, rbac
+from kubenode.host.kube.approval import approve_requests
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthorised
+from kubenode.host.kube.identity import AgentIdentity
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.names import LEASES, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.names import LEASES, NODES, REQUESTS, STATUS_ANNOTATION
+from kubenode.host.kube.reading import name_of
+from kubenode.host.kube.requests import Declared, Verdict
 from kubenode.host.kube.tokens import Tokens
 from tests.contract.kube_world import NOW, Server, World, world_of
+from tests.fakes.kubeapi.pki import Pair
 
 SLOT = "slot-workers-0"
 SLOTS = {"workers": frozenset({SLOT}), "control-plane": frozenset({"slot-control-plane-0"})}
@@ -324,6 +330,64 @@ class KubeSuite:
         world.pod("web", "w2", owner="ReplicaSet")
         with pytest.raises(Forbidden):
             drain.evict_some(world.kubelet("w1"), "w2")
+
+    # Certificates.
+
+    def test_an_agent_gets_its_certificate_and_works_with_it(self, world: World, tmp_path: Path):
+        rbac.install(world.admin, SLOTS)
+        world.node("w1")
+        Leases(world.admin).ensure(frozenset({SLOT}))
+        own, now = world.kubelet("w1"), datetime.now(UTC)
+        folder = tmp_path / "state"
+        identity = AgentIdentity(folder, "w1", "workers")
+        assert identity.current(now) is None
+        assert "was made; a control plane has to approve it" in (identity.advance(own, now) or "")
+        assert "waits for a control plane" in (identity.advance(own, now) or "")
+        (judged,) = approve_requests(world.admin, {"w1": Declared("workers")}, now)
+        assert judged.verdict == Verdict(True, "the agent of w1, asked for by its kubelet")
+        assert approve_requests(world.admin, {"w1": Declared("workers")}, now) == ()
+        assert world.sign_approved() == 1
+        assert identity.advance(own, now) is None
+        mine = identity.current(now)
+        assert mine is not None
+        assert [path.name for path in folder.iterdir()] == ["agent.pem"]
+        assert (folder / "agent.pem").stat().st_mode & 0o777 == 0o600
+        assert Leases(world.as_pair(Pair(mine.certificate, mine.key))).acquire(SLOT, "w1", "", NOW)
+        # Nothing is asked for before two thirds of its time are over.
+        assert identity.advance(own, now) is None
+        assert len(list(world.admin.list(REQUESTS))) == 1
+        assert "was made" in (identity.advance(own, mine.renew) or "")
+        assert identity.current(now) == mine
+        # Moved to another pool, it needs another certificate.
+        assert AgentIdentity(folder, "w1", "edge").current(now) is None
+
+    def test_a_kubelet_cannot_get_the_certificate_of_another_agent(self, world: World, tmp_path: Path):
+        now = datetime.now(UTC)
+        AgentIdentity(tmp_path, "w1", "workers").advance(world.kubelet("w2"), now)
+        nodes_ = {"w1": Declared("workers"), "w2": Declared("workers")}
+        (judged,) = approve_requests(world.admin, nodes_, now)
+        assert judged.verdict == Verdict(False, "'system:node:w2' asks for a certificate of the node 'w1'")
+        assert world.sign_approved() == 0
+
+    def test_a_refused_request_is_given_up_and_made_anew(self, world: World, tmp_path: Path):
+        own, now = world.kubelet("w1"), datetime.now(UTC)
+        identity = AgentIdentity(tmp_path, "w1", "workers")
+        identity.advance(own, now)
+        (request,) = world.admin.list(REQUESTS)
+        condition = {"type": "Denied", "status": "True", "reason": "Person", "message": "not this one"}
+        request["status"] = {"conditions": [condition]}
+        world.admin.replace(f"{REQUESTS}/{name_of(request)}/approval", request)
+        assert (identity.advance(own, now) or "").endswith("was refused: not this one")
+        assert "was made" in (identity.advance(own, now) or "")
+        assert len(list(world.admin.list(REQUESTS))) == 2
+
+    def test_an_agent_cannot_approve(self, world: World, tmp_path: Path):
+        rbac.install(world.admin, SLOTS)
+        now = datetime.now(UTC)
+        AgentIdentity(tmp_path, "w1", "workers").advance(world.kubelet("w1"), now)
+        for api in (world.agent("w1", "workers"), world.kubelet("w1")):
+            with pytest.raises(Forbidden):
+                approve_requests(api, {"w1": Declared("workers")}, now)
 
     # Tokens.
 

@@ -13,6 +13,13 @@ from tests.fakes.kubeapi.server import FakeApiServer
 __all__ = ["world"]
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube_real.RealApiServer]:
+    server = kube_real.RealApiServer(tmp_path_factory.mktemp("kube"), "v1.20.2")
+    yield server
+    server.close()
+
+
 class TestFakeApiServer(KubeSuite):
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[FakeApiServer]:
@@ -23,8 +30,6 @@ class TestFakeApiServer(KubeSuite):
 
 @pytest.mark.skipif(bool(kube_real.missing()), reason=kube_real.missing() or "-")
 class TestRealApiServer(KubeSuite):
-    @pytest.fixture(scope="class")
-    def server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube_real.RealApiServer]:
-        real = kube_real.RealApiServer(tmp_path_factory.mktemp("kube"), "v1.20.2")
-        yield real
-        real.close()
+    @pytest.fixture
+    def server(self, real: kube_real.RealApiServer) -> kube_real.RealApiServer:
+        return real

@@ -107,14 +107,22 @@ def _serving(request: Object, csr: x509.CertificateSigningRequest, node: str, de
         raise _Refused("it names no address") from None
     if not list(names):
         raise _Refused("it names no address")
-    allowed = {ipaddress.ip_address(it) for it in declared.addresses}
+    allowed = {_normal(it) for it in declared.addresses}
     for general in names:
         match general:
-            case x509.DNSName(value=value) if value == node:
+            case x509.DNSName(value=value) if value == node or value in allowed:
                 continue
-            case x509.IPAddress(value=value) if value in allowed:
+            case x509.IPAddress(value=value) if str(value) in allowed:
                 continue
         raise _Refused(f"{_shown(general)} is not declared for {node} in the fleet (spec.address of nodes/{node}.yaml)")
+
+
+def _normal(address: str) -> str:
+    """Return an address in its one spelling; a name stays as it is."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address
 
 
 def _groups(csr: x509.CertificateSigningRequest, wanted: set[str]) -> None:

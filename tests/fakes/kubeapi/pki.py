@@ -50,7 +50,7 @@ class Authority:
         csr = x509.load_pem_x509_csr(request)
         public = csr.public_key()
         assert isinstance(public, ec.EllipticCurvePublicKey)
-        return self._sign(csr.subject, public, (), 1)
+        return self._sign(csr.subject, public, (), 30)
 
     def access(self, server: str, pair: Pair | None = None, source: str = "test") -> Access:
         """Return the access of an identity to a server of this authority."""
