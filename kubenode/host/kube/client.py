@@ -186,6 +186,8 @@ class Api:
         watchdog = threading.Timer(self._seconds, self._cut, (late,))
         watchdog.daemon = True
         request.extensions["trace"] = self._trace
+        if self.access.name is not None:
+            request.extensions["sni_hostname"] = self.access.name
         watchdog.start()
         try:
             response = self._client.send(request, stream=True)
@@ -194,14 +196,17 @@ class Api:
                     take(response.status_code, chunk)
             finally:
                 response.close()
+            if late.is_set():
+                # A body without a length just ends where it is cut.
+                raise httpx.ReadTimeout("")
             return response.status_code
         except httpx.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise HostError(
-                    f"{self.access.server} is not an API server of this cluster: {shown(error)}",
+                    f"{self.access.server} is no server of this cluster: {shown(error)}",
                     hint="its certificate must come from the cluster's CA and name this address; check the clock, too",
                 ) from error
-            raise TryLater(f"the API server {self.access.server} cannot be reached: {shown(error)}") from error
+            raise TryLater(f"{self.access.server} cannot be reached: {shown(error)}") from error
         except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
             if late.is_set() or isinstance(error, httpx.TimeoutException):
                 said = f"did not finish within {self._seconds:g} s"
@@ -248,7 +253,7 @@ class Api:
         try:
             value = json.loads(data) if data.strip() else {}
         except (ValueError, RecursionError) as error:
-            raise Malformed(f"{self._where(path)} did not send JSON: {shown(data[:60])!r}") from error
+            raise Malformed(f"{self._where(path)} did not send JSON: {shown(data[:60])}") from error
         if not isinstance(value, dict):
             raise Malformed(f"{self._where(path)} sent {type(value).__name__}, not an object")
         return value

@@ -58,7 +58,10 @@ class Etcd:
         if len(gone) > 1:
             raise HostError(f"{len(gone)} etcd members are called {name}", hint="remove the right one with etcdctl")
         voters = [member for member in view.members if not member.learner]
-        for group in (voters, [member for member in voters if member not in gone]):
+        left = [member for member in voters if member not in gone]
+        if not left:
+            raise HostError(f"the etcd member {name} is not removed: it is the only one")
+        for group in (voters, left):
             healthy = sum(member.healthy for member in group)
             if healthy < len(group) // 2 + 1:
                 raise HostError(

@@ -83,8 +83,8 @@ def stamp(at: datetime) -> str:
 
 def shown(value: object, size: int = 300) -> str:
     """Return what a server said for a message: one line, short, printable."""
-    line = " ".join(str(value).split())
-    return line[:size].encode("ascii", "backslashreplace").decode()
+    line = " ".join(str(value).split())[:size]
+    return "".join(it if " " <= it <= "~" else it.encode("unicode_escape").decode("ascii") for it in line)
 
 
 def _kind(value: Any) -> str:

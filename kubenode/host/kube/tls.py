@@ -19,7 +19,8 @@ def client_context(ca: bytes, certificate: bytes | None, key: bytes | None, sour
         handle = os.memfd_create("kubenode-client")
         try:
             with os.fdopen(os.dup(handle), "wb") as file:
-                file.write(key.rstrip() + b"\n" + certificate)
+                # kubelet keeps both in one file.
+                file.write(key if key == certificate else key.rstrip() + b"\n" + certificate)
             # An encrypted key would make OpenSSL ask at the terminal.
             context.load_cert_chain(f"/proc/self/fd/{handle}", password=lambda: b"")
         except (ssl.SSLError, OSError, ValueError) as error:
