@@ -80,7 +80,7 @@ class RealApiServer:
         self.authority = Authority()
         self._stack = ExitStack()
         with ExitStack() as stack:
-            etcd = RealEtcd(folder / "etcd")
+            self.etcd = etcd = RealEtcd(folder / "etcd")
             stack.callback(etcd.close)
             self.authority.issue("kube-apiserver", hosts=("127.0.0.1", "localhost", "10.0.0.1")).write(folder, "server")
             Authority("sa").issue("sa").write(folder, "sa")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kubenode.errors import HostError
+from kubenode.errors import HostError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac
 from kubenode.host.kube.approval import approve_requests
 from kubenode.host.kube.client import Api
@@ -23,6 +23,7 @@ from kubenode.host.kube.names import LEASES, NODES, REQUESTS, STATUS_ANNOTATION
 from kubenode.host.kube.reading import name_of
 from kubenode.host.kube.requests import Declared, Verdict
 from kubenode.host.kube.tokens import Tokens
+from kubenode.host.kube.view import kubeadm_version, node_of
 from tests.contract.kube_world import NOW, Server, World, world_of
 from tests.fakes.kubeapi.pki import Pair
 
@@ -417,23 +418,77 @@ class KubeSuite:
         with pytest.raises(HostError, match="the bootstrap token of w1 is none"):
             tokens.keep({"w1": "short"}, NOW)
 
-    # API servers.
+    # The whole, as machines use it.
 
     def test_where_the_api_servers_are_and_what_they_run(self, world: World):
-        folder = "/api/v1/namespaces/default/endpoints"
-        world.admin.delete(f"{folder}/kubernetes")
-        body = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}}
-        subset = {
-            "addresses": [{"ip": "192.0.2.12"}, {"ip": "192.0.2.11"}],
-            "notReadyAddresses": [{"ip": "192.0.2.13"}],
-            "ports": [{"name": "https", "port": 6443}],
-        }
-        world.admin.create(folder, {**body, "subsets": [subset]})
+        world.founded("192.0.2.12", "192.0.2.11")
         rbac.install(world.admin, SLOTS)
         worker = world.agent("w1", "workers")
-        assert apiservers.places(worker) == (("192.0.2.11", 6443), ("192.0.2.12", 6443), ("192.0.2.13", 6443))
+        assert apiservers.places(worker) == (("192.0.2.11", 6443), ("192.0.2.12", 6443))
         port = int(world.server.url.rpartition(":")[2])
         assert apiservers.versions(worker, [("127.0.0.1", port), ("127.0.0.1", 1)]) == {
             ("127.0.0.1", port): "v1.20.2",
             ("127.0.0.1", 1): None,
         }
+
+    def test_a_worker_joins_and_works_with_its_own_rights(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr("kubenode.host.kube.apiservers._SECONDS", 0.2)
+        monkeypatch.setattr("kubenode.host.kube.apiservers._CONNECT_SECONDS", 0.2)
+        at = datetime.now(UTC)
+        world.founded("192.0.2.11")
+        world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
+        world.node("w1")
+        declared = {"cp-1": Declared("control-plane"), "w1": Declared("workers")}
+        boss = world.machine(tmp_path / "cp-1", "cp-1", "control-plane", at)
+        worker = world.machine(tmp_path / "w1", "w1", "workers", at)
+        assert boss.install(SLOTS) == len(rbac.objects(SLOTS)) + 2
+        assert boss.install(SLOTS) == 0
+        with pytest.raises(TryLater, match="this node's agent has no certificate yet: the certificate request"):
+            worker.view()
+        assert [it.verdict.approve for it in boss.approve(declared)] == [True]
+        assert world.sign_approved() == 1
+        assert worker.acquire(SLOT, "update")
+        worker.cordon()
+        worker.report({"phase": "Draining"})
+        world.pod("web", "w1", owner="ReplicaSet")
+        seen = worker.view()
+        assert (seen.version, seen.etcd) == ("v1.20.2", None)
+        assert [(it.name, it.control_plane, it.cordoned, it.report) for it in seen.nodes] == [
+            ("cp-1", True, False, None),
+            ("w1", False, True, {"phase": "Draining"}),
+        ]
+        assert (seen.nodes[1].kubelet, seen.nodes[1].boot_id, seen.nodes[1].ready) == ("v1.20.2", "boot-w1", True)
+        # Its Node says 192.0.2.11, too, and nobody answers there.
+        assert [version for _, version in seen.apiservers] == [None] * len(seen.apiservers)
+        assert {it.name: it.holder for it in seen.leases} == {SLOT: "w1", "slot-control-plane-0": None}
+        assert [it.name for it in seen.evictable] == ["web"]
+        assert [it.ending for it in worker.evict_some()] == [True]
+        world.end_pod("web")
+        assert worker.evict_some() == ()
+        worker.uncordon()
+        worker.release(SLOT)
+        assert {it.holder for it in worker.view().leases} == {None}
+        for attempt in (
+            lambda: worker.delete_node("w1"),
+            lambda: worker.keep_tokens({"w1": "abcdef.0123456789abcdef"}),
+            lambda: worker.approve(declared),
+            lambda: worker.install({**SLOTS, "more": frozenset({"slot-more-0"})}),
+        ):
+            with pytest.raises(Forbidden):
+                attempt()
+        with pytest.raises(HostError, match="cannot be read"):
+            worker.remove_member("cp-1")
+        assert boss.delete_node("w1")
+
+    def test_reports_that_are_none_are_left_out(self, world: World):
+        world.node("w1")
+        for value in ("{", "[1]", "7", "[" * 10_000, '{"x": "' + "y" * 20_000 + '"}'):
+            world.admin.patch(f"{NODES}/w1", {"metadata": {"annotations": {STATUS_ANNOTATION: value}}})
+            assert node_of(world.admin.get(f"{NODES}/w1")).report is None
+
+    def test_a_cluster_that_kubeadm_has_not_founded_is_looked_at_later(self, world: World):
+        world.admin.delete("/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
+        with pytest.raises(TryLater, match="the cluster has no kubeadm-config yet"):
+            kubeadm_version(world.admin)

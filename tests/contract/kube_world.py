@@ -3,13 +3,17 @@
 import base64
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 from kubenode.host.kube.client import Api, path_of
+from kubenode.host.kube.cluster import KubeCluster
 from kubenode.host.kube.names import AGENTS, LEASES, NODES, PODS, RBAC, REQUESTS, agent, kubelet, pool_group
 from kubenode.host.kube.reading import name_of
 from kubenode.host.kube.requests import CLIENT_SIGNER
+from kubenode.host.paths import Paths
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -66,6 +70,34 @@ class World:
             for it in list(admin.list(folder)):
                 if name_of(it).startswith("kubenode:"):
                     admin.delete(path_of(folder, name_of(it)))
+
+    def machine(self, folder: Path, node: str, pool: str, at: datetime, **options: Any) -> KubeCluster:
+        """Return the cluster as a machine sees it, with the files of kubeadm below `folder`."""
+        authority, url = self.server.authority, self.server.url
+        kubernetes = folder / "etc/kubernetes"
+        own = authority.issue(kubelet(node), ("system:nodes",))
+        write_kubeconfig(kubernetes / "kubelet.conf", url, authority, own, embedded=False)
+        if pool == "control-plane":
+            admin = authority.issue("kubernetes-admin", ("system:masters",))
+            write_kubeconfig(kubernetes / "admin.conf", url, authority, admin)
+            (kubernetes / "manifests").mkdir()
+            (kubernetes / "manifests/kube-apiserver.yaml").touch()
+        return self._stack.enter_context(KubeCluster(Paths(folder), FixedClock(at), node, pool, **options))
+
+    def founded(self, *addresses: str) -> None:
+        """Do what `kubeadm init` and the API servers do: the ClusterConfiguration and the list of API servers."""
+        self._put("/api/v1/namespaces/kube-system/configmaps", {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubeadm-config"},
+            "data": {"ClusterConfiguration": "apiVersion: kubeadm.k8s.io/v1beta2\nkubernetesVersion: v1.20.2\n"},
+        })  # fmt: skip
+        subset = {"addresses": [{"ip": it} for it in addresses], "ports": [{"name": "https", "port": 6443}]}
+        self._put("/api/v1/namespaces/default/endpoints", {
+            "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}, "subsets": [subset],
+        })  # fmt: skip
+
+    def _put(self, folder: str, body: Any) -> None:
+        self.admin.delete(path_of(folder, name_of(body)))
+        self.admin.create(folder, body)
 
     # What other parts of a cluster make.
 
@@ -138,6 +170,35 @@ class World:
                 self.admin.replace(f"{REQUESTS}/{name_of(request)}/status", request)
                 signed += 1
         return signed
+
+
+def write_kubeconfig(path: Path, server: str, authority: Authority, pair: Pair, *, embedded: bool = True) -> None:
+    """Write a kubeconfig as kubeadm (`embedded`) or as kubelet does, with certificate and key in one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    user = {
+        "client-certificate-data": base64.b64encode(pair.certificate).decode(),
+        "client-key-data": base64.b64encode(pair.key).decode(),
+    }
+    if not embedded:
+        current = path.with_name("kubelet-client-current.pem")
+        current.write_bytes(pair.certificate + pair.key)
+        user = {"client-certificate": str(current), "client-key": str(current)}
+    ca = base64.b64encode(authority.pair.certificate).decode()
+    lines = [
+        "apiVersion: v1", "clusters:", "- cluster:", f"    certificate-authority-data: {ca}", f"    server: {server}",
+        "  name: kubernetes", "contexts:", "- context:", "    cluster: kubernetes", "    user: someone", "  name: here",
+        "current-context: here", "kind: Config", "preferences: {}", "users:", "- name: someone", "  user:",
+        *(f"    {key}: {value}" for key, value in user.items()),
+    ]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True)
+class FixedClock:
+    at: datetime
+
+    def now(self) -> datetime:
+        return self.at
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.reading import Object, find, flag, items, text
 from kubenode.host.kube.seen import EtcdMember, EtcdView
 
+LOCAL_ETCD = "https://127.0.0.1:2379"
+"""Where kubeadm's etcd answers on its own machine."""
 _HEALTH_SECONDS = 5
 _SNAPSHOT_SECONDS = 600
 _SUM = hashlib.sha256().digest_size
@@ -109,7 +111,7 @@ class Etcd:
             return False
 
 
-def etcd_access(pki: Path, server: str = "https://127.0.0.1:2379") -> Access:
+def etcd_access(pki: Path, server: str) -> Access:
     """Return how a control plane reaches its own member; `pki` is kubeadm's folder. Raises HostError."""
     try:
         read = [

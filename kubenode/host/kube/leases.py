@@ -31,15 +31,18 @@ class Leases:
             return ()
         return tuple(sorted(found, key=lambda lease: lease.name))
 
-    def ensure(self, names: frozenset[str]) -> None:
-        """Create the slots that are missing. Slots that are not named are left: somebody may hold one."""
+    def ensure(self, names: frozenset[str]) -> int:
+        """Create the slots that are missing; return how many. Others are left: somebody may hold one."""
         there = {lease.name for lease in self.all()}
+        made = 0
         for name in sorted(names - there):
             body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}}
             try:
                 self._api.create(LEASES, body)
             except Conflict:
                 continue
+            made += 1
+        return made
 
     def acquire(self, name: str, holder: str, why: str, now: datetime) -> bool:
         """Take a slot; True when `holder` has it afterwards, False when another one has it or was faster.
