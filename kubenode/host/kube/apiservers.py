@@ -4,20 +4,23 @@ Where they are comes from the Endpoints object `default/kubernetes`, which only 
 an answer stays in the result with None: the version skew policy speaks of all of them.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kubenode.errors import KubenodeError, TryLater
 from kubenode.host.kube.client import Api
-from kubenode.host.kube.errors import Malformed
+from kubenode.host.kube.errors import Malformed, NotOurs, Unreachable
+from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.reading import find, items, text
+from kubenode.model.kubernetes import Answer, KubernetesVersion
 
 _SECONDS = 10
 _CONNECT_SECONDS = 3
 
 
-def versions(api: Api, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str | None]:
-    """Return the git version ("v1.34.2") at each place; None where no API server of this cluster answers."""
+def versions(api: Api, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], KubernetesVersion | None]:
+    """Return the version at each place; None where no API server of this cluster answers."""
     return {place: _version(api, *place) for place in places}
 
 
@@ -37,11 +40,40 @@ def places(api: Api) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def _version(api: Api, address: str, port: int) -> str | None:
-    host = f"[{address}]" if ":" in address else address
-    access = replace(api.access, server=f"https://{host}:{port}", name=None)
+def answers(places: Mapping[str, Access]) -> tuple[Answer, ...]:
+    """Ask at each place (by name) without any identity; return those that show a certificate of the cluster's CA.
+
+    An API server that then refuses, fails or is silent has answered: there is a cluster.
+    """
+    found = []
+    for name, access in sorted(places.items()):
+        try:
+            with Api(access, connect_seconds=_CONNECT_SECONDS, seconds=_SECONDS) as api:
+                found.append(Answer(name, parse(text(api.get("/version"), "gitVersion"))))
+        except (Unreachable, NotOurs):
+            continue
+        except KubenodeError:
+            found.append(Answer(name, None))
+    return tuple(found)
+
+
+def parse(version: str) -> KubernetesVersion | None:
+    """Return a git version without what comes after its numbers, None when it is none."""
+    try:
+        return KubernetesVersion(re.split(r"[-+]", version, maxsplit=1)[0])
+    except ValueError:
+        return None
+
+
+def place(host: str, port: int) -> str:
+    """Return the address of a server; IPv6 in brackets."""
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _version(api: Api, address: str, port: int) -> KubernetesVersion | None:
+    access = replace(api.access, server=place(address, port), name=None)
     try:
         with Api(access, connect_seconds=_CONNECT_SECONDS, seconds=_SECONDS) as one:
-            return text(one.get("/version"), "gitVersion")
+            return parse(text(one.get("/version"), "gitVersion"))
     except KubenodeError:
         return None

@@ -25,9 +25,11 @@ from kubenode.host.kube.errors import (
     Invalid,
     Malformed,
     NotFound,
+    NotOurs,
     ServerFailed,
     Throttled,
     Unauthorised,
+    Unreachable,
 )
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.reading import Object, items, shown, text
@@ -200,13 +202,13 @@ class Api:
                 # A body without a length just ends where it is cut.
                 raise httpx.ReadTimeout("")
             return response.status_code
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise HostError(
+                raise NotOurs(
                     f"{self.access.server} is no server of this cluster: {shown(error)}",
                     hint="its certificate must come from the cluster's CA and name this address; check the clock, too",
                 ) from error
-            raise TryLater(f"{self.access.server} cannot be reached: {shown(error)}") from error
+            raise Unreachable(f"{self.access.server} cannot be reached: {shown(error)}") from error
         except (httpx.HTTPError, httpx.StreamError, OSError, ValueError) as error:
             if late.is_set() or isinstance(error, httpx.TimeoutException):
                 said = f"did not finish within {self._seconds:g} s"

@@ -10,7 +10,7 @@ from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound, ServerFailed, Throttled
 from kubenode.host.kube.names import PODS
 from kubenode.host.kube.reading import Object, find, flag, items, name_of, text, texts
-from kubenode.host.kube.seen import EvictablePod
+from kubenode.model.kubernetes import EvictablePod
 
 _MIRROR = "kubernetes.io/config.mirror"
 _ENDED = ("Succeeded", "Failed")

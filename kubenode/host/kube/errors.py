@@ -39,6 +39,14 @@ class Invalid(ApiRefused):
     """422 or 400: the server understands the request and refuses its content."""
 
 
+class NotOurs(HostError):
+    """Whoever answers there shows no certificate of the cluster's CA for that address."""
+
+
+class Unreachable(TryLater):
+    """Nobody answers there: no connection came to be. The request was not sent."""
+
+
 class Malformed(HostError):
     """The answer is not what the Kubernetes API promises: no JSON, too large, or a field of another type."""
 

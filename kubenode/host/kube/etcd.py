@@ -16,7 +16,8 @@ from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Malformed
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.reading import Object, find, flag, items, text
-from kubenode.host.kube.seen import EtcdMember, EtcdView
+from kubenode.model.kubernetes import EtcdMember, EtcdView
+from kubenode.model.version import Version
 
 LOCAL_ETCD = "https://127.0.0.1:2379"
 """Where kubeadm's etcd answers on its own machine."""
@@ -38,41 +39,37 @@ class Etcd:
 
         Raises TryLater when this member does not answer, HostError when it refuses.
         """
+        members = sorted(self._members(), key=lambda member: member.name)
         with Api(self._access) as api:
-            members = [_member(it) for it in items(api.send("POST", "/v3/cluster/member/list", {}), "members")]
             alarms = items(api.send("POST", "/v3/maintenance/alarm", {"action": "GET"}), "alarms")
         names = {member.id: member.name for member in members}
         raised = {f"{text(it, 'alarm')} on {_named(names, text(it, 'memberID'))}" for it in alarms}
-        return EtcdView(
-            tuple(self._checked(it) for it in sorted(members, key=lambda it: it.name)), tuple(sorted(raised))
-        )
+        return EtcdView(tuple(members), tuple(sorted(raised)))
 
-    def remove(self, name: str) -> bool:
-        """Remove a member; False when there is none with that name.
+    def remove(self, member: str) -> None:
+        """Remove the member with this id; one that is gone is no error.
 
         Refuses (HostError) unless a majority of the members, and of those that would be left, is healthy: the removal
         itself needs the first, everything after it the second.
         """
-        view = self.view()
-        gone = [member for member in view.members if member.name == name]
+        members = self._members()
+        gone = [it for it in members if it.id == member]
         if not gone:
-            return False
-        if len(gone) > 1:
-            raise HostError(f"{len(gone)} etcd members are called {name}", hint="remove the right one with etcdctl")
-        voters = [member for member in view.members if not member.learner]
-        left = [member for member in voters if member not in gone]
+            return
+        name = gone[0].name or f"member {member}"
+        voters = [it for it in members if not it.learner]
+        left = [it for it in voters if it not in gone]
         if not left:
             raise HostError(f"the etcd member {name} is not removed: it is the only one")
         for group in (voters, left):
-            healthy = sum(member.healthy for member in group)
+            healthy = sum(it.healthy for it in group)
             if healthy < len(group) // 2 + 1:
                 raise HostError(
                     f"the etcd member {name} is not removed: {healthy} of {len(group)} members would be healthy",
                     hint="bring another control plane back first, or restore etcd from a snapshot",
                 )
         with Api(self._access) as api:
-            api.send("POST", "/v3/cluster/member/remove", {"ID": gone[0].id})
-        return True
+            api.send("POST", "/v3/cluster/member/remove", {"ID": member})
 
     def snapshot(self, target: Path) -> int:
         """Write a snapshot of the whole store; return its size in bytes. Raises NoSpace, TryLater, HostError.
@@ -96,19 +93,33 @@ class Etcd:
                 raise Malformed(f"the snapshot of {self._access.server} is not whole: its checksum differs")
         return total
 
-    def _checked(self, member: EtcdMember) -> EtcdMember:
-        return replace(member, healthy=any(self._answers(url) for url in member.clients))
+    def _members(self) -> list[EtcdMember]:
+        with Api(self._access) as api:
+            found = items(api.send("POST", "/v3/cluster/member/list", {}), "members")
+        return [self._member(it) for it in found]
 
-    def _answers(self, url: str) -> bool:
+    def _member(self, it: object) -> EtcdMember:
+        """Return a member; one that was added and never started has no name and no addresses."""
+        healthy, version = False, None
+        for url in items(it, "clientURLs"):
+            healthy, version = self._ask(str(url))
+            if healthy:
+                break
+        peers = tuple(str(url) for url in items(it, "peerURLs"))
+        return EtcdMember(text(it, "name", default=""), text(it, "ID"), healthy, flag(it, "isLearner"), version, peers)
+
+    def _ask(self, url: str) -> tuple[bool, Version | None]:
+        """Ask a member itself whether it is healthy and what it runs."""
         if not url.startswith("https://"):
-            return False
+            return False, None
         try:
             access = replace(self._access, server=url.rstrip("/"))
             with Api(access, connect_seconds=_HEALTH_SECONDS, seconds=_HEALTH_SECONDS) as api:
                 # Text in every version that kubeadm runs; a bool would be as good.
-                return find(api.get("/health"), "health") in ("true", True)
-        except KubenodeError:
-            return False
+                healthy = find(api.get("/health"), "health") in ("true", True)
+                return healthy, Version(text(api.get("/version"), "etcdserver"))
+        except (KubenodeError, ValueError):
+            return False, None
 
 
 def etcd_access(pki: Path, server: str) -> Access:
@@ -124,18 +135,6 @@ def etcd_access(pki: Path, server: str) -> Access:
             hint="a control plane with stacked etcd has it; kubenode does not look after an etcd elsewhere",
         ) from error
     return Access(server, read[0], read[1], read[2], source=str(pki))
-
-
-def _member(it: object) -> EtcdMember:
-    # A member that was added and never started has no name and no addresses.
-    return EtcdMember(
-        text(it, "name", default=""),
-        text(it, "ID"),
-        False,
-        flag(it, "isLearner"),
-        tuple(str(url) for url in items(it, "peerURLs")),
-        tuple(str(url) for url in items(it, "clientURLs")),
-    )
 
 
 def _named(names: dict[str, str], member: str) -> str:

@@ -20,9 +20,9 @@ from kubenode.errors import HostError
 from kubenode.host.files import make_folder, write_atomically
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
-from kubenode.host.kube.names import AGENTS, REQUESTS, agent, pool_group
+from kubenode.host.kube.names import REQUESTS
 from kubenode.host.kube.reading import Object, items, text
-from kubenode.host.kube.requests import CLIENT_SIGNER
+from kubenode.plan.requests import AGENTS, CLIENT_SIGNER, agent_user, pool_group
 
 _LIFETIME = 30 * 24 * 3600
 """Seconds; API servers before 1.22 ignore it and give what their controller manager is set to (a year)."""
@@ -132,7 +132,7 @@ class AgentIdentity:
 
     def _subject(self) -> x509.Name:
         groups = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, it) for it in (AGENTS, pool_group(self._pool))]
-        return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, agent(self._node))])
+        return x509.Name([*groups, x509.NameAttribute(NameOID.COMMON_NAME, agent_user(self._node))])
 
 
 def _read(pem: bytes, subject: x509.Name, now: datetime) -> Identity:

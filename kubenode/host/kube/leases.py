@@ -12,7 +12,7 @@ from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
 from kubenode.host.kube.names import LEASES, NAMESPACE, NODES, WHY_ANNOTATION
 from kubenode.host.kube.reading import Object, moment, name_of, stamp, text, texts
-from kubenode.host.kube.seen import Lease
+from kubenode.model.kubernetes import Lease
 
 _WHY_SIZE = 500
 
@@ -44,21 +44,27 @@ class Leases:
             made += 1
         return made
 
-    def acquire(self, name: str, holder: str, why: str, now: datetime) -> bool:
-        """Take a slot; True when `holder` has it afterwards, False when another one has it or was faster.
+    def acquire(self, name: str, holder: str, why: str, previous: str | None, now: datetime) -> None:
+        """Take a slot that is free, or from `previous`; nothing happens when `holder` has it already.
 
-        A slot whose holder's Node object is gone may be taken over: nobody is left to release it. Raises HostError
-        when there is no such slot.
+        A slot is taken over only from a node whose Node object is gone: nobody is left to give it back. Raises TryLater
+        when another one has it, was faster, or is still a node of the cluster; HostError when there is no such slot.
         """
         lease = self._get(name)
         holding = _holder(lease)
         if holding == holder:
-            return True
+            return
+        if holding != previous:
+            raise TryLater(f"the lease {name} is {f'held by {holding}' if holding else 'free'} by now")
         if holding is not None and self._is_there(holding):
-            return False
+            raise TryLater(
+                f"the lease {name} is held by {holding}, which is still a node of the cluster",
+                hint=f"a lease never expires; `kubenode lease break {name}` is for a person who knows what {holding} does",
+            )
         lease["spec"] = {"holderIdentity": holder, "acquireTime": stamp(now)}
         lease["metadata"]["annotations"] = {**texts(lease, "metadata", "annotations"), WHY_ANNOTATION: why[:_WHY_SIZE]}
-        return self._swap(lease)
+        if not self._swap(lease):
+            raise TryLater(f"another one was faster to take the lease {name}")
 
     def release(self, name: str, holder: str) -> None:
         """Give a slot back; nothing happens when `holder` does not have it."""

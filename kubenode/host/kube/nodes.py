@@ -5,11 +5,11 @@ Everything is changed by merge patches of single fields, so that nothing of othe
 
 import json
 
-from kubenode.errors import HostError
+from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
-from kubenode.host.kube.errors import NotFound
-from kubenode.host.kube.names import NODES, STATUS_ANNOTATION
-from kubenode.host.kube.reading import Object, find, flag, items, text
+from kubenode.host.kube.errors import Conflict, NotFound
+from kubenode.host.kube.names import CORDON_ANNOTATION, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.reading import Object, find, flag, items, text, texts
 from kubenode.model.plain import Plain
 
 MAX_REPORT = 16 << 10
@@ -17,9 +17,22 @@ MAX_REPORT = 16 << 10
 _ROLE_LABELS = ("node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")
 
 
-def cordon(api: Api, node: str, *, cordoned: bool = True) -> None:
-    """Make a node (un)schedulable."""
-    _patch(api, node, {"spec": {"unschedulable": True if cordoned else None}})
+def cordon(api: Api, node: str) -> None:
+    """Let nothing new be scheduled on a node, and leave our mark; one that a person cordoned gets no mark."""
+    found = _get(api, node)
+    if not is_cordoned(found):
+        # With its resourceVersion: a person's cordon in between must not become ours.
+        metadata = {
+            "annotations": {CORDON_ANNOTATION: "true"},
+            "resourceVersion": text(found, "metadata", "resourceVersion"),
+        }
+        _patch(api, node, {"metadata": metadata, "spec": {"unschedulable": True}})
+
+
+def uncordon(api: Api, node: str) -> None:
+    """Take back our cordon; a node without our mark stays as it is."""
+    if is_ours(_get(api, node)):
+        _patch(api, node, {"metadata": {"annotations": {CORDON_ANNOTATION: None}}, "spec": {"unschedulable": None}})
 
 
 def report(api: Api, node: str, status: Plain) -> None:
@@ -46,6 +59,11 @@ def is_cordoned(node: Object) -> bool:
     return flag(node, "spec", "unschedulable")
 
 
+def is_ours(node: Object) -> bool:
+    """Return whether kubenode cordoned it."""
+    return CORDON_ANNOTATION in texts(node, "metadata", "annotations")
+
+
 def is_control_plane(node: Object) -> bool:
     """Return whether kubeadm labelled it as a control plane; kubelets cannot (NodeRestriction)."""
     labels = find(node, "metadata", "labels") or {}
@@ -59,11 +77,24 @@ def addresses(node: Object, kind: str = "InternalIP") -> tuple[str, ...]:
     )
 
 
+def _get(api: Api, node: str) -> Object:
+    try:
+        return api.get(path_of(NODES, node))
+    except NotFound as error:
+        raise _gone(node) from error
+
+
 def _patch(api: Api, node: str, change: Object) -> None:
     try:
         api.patch(path_of(NODES, node), change)
     except NotFound as error:
-        raise HostError(
-            f"the cluster has no node {node}",
-            hint="somebody removed it while its machine runs; restart kubelet there and it registers again",
-        ) from error
+        raise _gone(node) from error
+    except Conflict as error:
+        raise TryLater(f"the node {node} was changed by somebody else just now") from error
+
+
+def _gone(node: str) -> HostError:
+    return HostError(
+        f"the cluster has no node {node}",
+        hint="somebody removed it while its machine runs; restart kubelet there and it registers again",
+    )

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
-from kubenode.host.kube.names import AGENTS, NAMESPACE, RBAC, pool_group
-from kubenode.host.kube.reading import Object, name_of
+from kubenode.host.kube.names import NAMESPACE, RBAC
+from kubenode.host.kube.reading import Object, items, name_of
+from kubenode.plan.requests import AGENTS, pool_group
 
 _API = "rbac.authorization.k8s.io/v1"
+_SLOTS = "kubenode:slots:"
 _COMPARED = ("rules", "roleRef", "subjects")
 
 
@@ -30,7 +32,7 @@ def objects(slots: Mapping[str, frozenset[str]]) -> tuple[Object, ...]:
         _binding("RoleBinding", "kubenode:agent", "default", AGENTS),
     ]
     for pool, names in sorted(slots.items()):
-        name = f"kubenode:slots:{pool}"
+        name = f"{_SLOTS}{pool}"
         # A rule without names would allow all leases.
         if names:
             rule = _rule("coordination.k8s.io", "leases", ("update",), tuple(sorted(names)))
@@ -48,6 +50,17 @@ def install(api: Api, slots: Mapping[str, frozenset[str]]) -> int:
     for wanted in objects(slots):
         changed += _ensure(api, wanted)
     return changed
+
+
+def allowed(api: Api) -> dict[str, frozenset[str]]:
+    """Return the lease names that each pool's agents may take, as the rules in the cluster say now."""
+    found = {}
+    for role in api.list(f"{RBAC}/namespaces/{NAMESPACE}/roles"):
+        _, ours, pool = name_of(role).partition(_SLOTS)
+        if ours and pool:
+            names = [str(name) for rule in items(role, "rules") for name in items(rule, "resourceNames")]
+            found[pool] = frozenset(names)
+    return found
 
 
 def _ensure(api: Api, wanted: Object) -> int:

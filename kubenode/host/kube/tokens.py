@@ -28,6 +28,12 @@ class Tokens:
     def __init__(self, api: Api) -> None:
         self._api = api
 
+    def nodes(self, now: datetime) -> frozenset[str]:
+        """Return whose token can be used, for half its lifetime at least: what is older is to be set again."""
+        found = self._api.list(_SECRETS, labelSelector=_LABEL)
+        fresh = [it for it in found if _expiry(texts(it, "data")) > now + LIFETIME / 2]
+        return frozenset(texts(it, "metadata", "labels")[_LABEL] for it in fresh)
+
     def present(self) -> dict[str, str]:
         """Return the node of each token's Secret, by the Secret's name."""
         found = self._api.list(_SECRETS, labelSelector=_LABEL)

@@ -7,63 +7,82 @@ from kubenode.host.kube import apiservers, nodes
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Malformed, NotFound
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.names import NODES, STATUS_ANNOTATION
-from kubenode.host.kube.reading import Object, find, name_of, text
-from kubenode.host.kube.seen import ClusterNode, ClusterView
-from kubenode.model.plain import Plain
+from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.reading import Object, name_of, shown, text, texts
+from kubenode.model.documents import Role
+from kubenode.model.kubernetes import ClusterNode, ClusterView, KubernetesVersion, NodeReport
+from kubenode.model.restore import restore
 from kubenode.trust import strictyaml
 
 _KUBEADM_CONFIG = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 
 
-def look(api: Api) -> ClusterView:
-    """Return what this identity sees; pods and etcd are others' to add. Raises TryLater, HostError: never a part."""
-    seen = tuple(sorted((node_of(it) for it in api.list(NODES)), key=lambda node: node.name))
-    return ClusterView(kubeadm_version(api), seen, _apiservers(api, seen), Leases(api).all())
+def look(api: Api, me: str) -> ClusterView:
+    """Return what every agent may see; what only some may is for others to add.
 
-
-def node_of(it: Object) -> ClusterNode:
-    """Return a Node object's facts."""
-    return ClusterNode(
-        name_of(it),
-        nodes.is_ready(it),
-        nodes.is_cordoned(it),
-        nodes.is_control_plane(it),
-        text(it, "status", "nodeInfo", "kubeletVersion", default=""),
-        text(it, "status", "nodeInfo", "bootID", default=""),
-        nodes.addresses(it),
-        _report(it),
+    Raises TryLater, HostError: what cannot be seen whole is not seen.
+    """
+    objects = sorted(api.list(NODES), key=name_of)
+    version, configuration = kubeadm_config(api)
+    return ClusterView(
+        me=me,
+        version=version,
+        nodes=tuple(node_of(it) for it in objects),
+        apiservers=_apiservers(api, objects),
+        configuration=configuration,
+        leases=Leases(api).all(),
     )
 
 
-def kubeadm_version(api: Api) -> str:
-    """Return kubernetesVersion of the ClusterConfiguration, which kubeadm keeps in the cluster ("v1.34.2")."""
+def node_of(it: Object) -> ClusterNode:
+    """Return a Node object's facts. Raises Malformed when its kubelet reported no version that is one."""
+    return ClusterNode(
+        name=name_of(it),
+        ready=nodes.is_ready(it),
+        kubelet=_version(text(it, "status", "nodeInfo", "kubeletVersion", default=""), f"the kubelet of {name_of(it)}"),
+        boot_id=text(it, "status", "nodeInfo", "bootID", default=""),
+        role=Role.CONTROL_PLANE if nodes.is_control_plane(it) else Role.WORKER,
+        cordoned=nodes.is_cordoned(it),
+        cordoned_by_us=nodes.is_ours(it),
+        report=_report(it),
+    )
+
+
+def kubeadm_config(api: Api) -> tuple[KubernetesVersion, str | None]:
+    """Return kubernetesVersion of kubeadm's ClusterConfiguration, and our annotation at its ConfigMap."""
     try:
-        config = text(api.get(_KUBEADM_CONFIG), "data", "ClusterConfiguration")
-        return text(strictyaml.load(config.encode(), "kubeadm-config").value, "kubernetesVersion")
+        found = api.get(_KUBEADM_CONFIG)
+        config = strictyaml.load(text(found, "data", "ClusterConfiguration").encode(), "kubeadm-config").value
+        version = _version(text(config, "kubernetesVersion"), "kubeadm-config")
+        return version, texts(found, "metadata", "annotations").get(CONFIGURATION_ANNOTATION)
     except NotFound as error:
         raise TryLater("the cluster has no kubeadm-config yet: `kubeadm init` has not finished") from error
     except FleetInvalid as error:
         raise Malformed(f"the ClusterConfiguration in kube-system/kubeadm-config cannot be read: {error}") from error
 
 
-def _apiservers(api: Api, seen: tuple[ClusterNode, ...]) -> tuple[tuple[str, str | None], ...]:
+def _apiservers(api: Api, objects: list[Object]) -> dict[str, KubernetesVersion | None]:
     """Return the version of each API server by node; a control plane that none of them belongs to has None."""
-    places = apiservers.places(api)
-    versions = apiservers.versions(api, places)
-    owners = {address: node.name for node in seen for address in node.addresses}
+    versions = apiservers.versions(api, apiservers.places(api))
+    owners = {address: name_of(it) for it in objects for address in nodes.addresses(it)}
     found = {owners.get(place[0], place[0]): version for place, version in versions.items()}
-    missing: dict[str, str | None] = {node.name: None for node in seen if node.control_plane and node.name not in found}
-    return tuple(sorted({**found, **missing}.items()))
+    silent = {name_of(it): None for it in objects if nodes.is_control_plane(it)}
+    return dict(sorted({**silent, **found}.items()))
 
 
-def _report(it: Object) -> Plain:
-    """Return the report in a Node's annotation: its agent's word about itself, and only an object of a bounded size."""
-    value = find(it, "metadata", "annotations", STATUS_ANNOTATION)
-    if not isinstance(value, str) or len(value) > nodes.MAX_REPORT:
+def _report(it: Object) -> NodeReport | None:
+    """Return the report in a Node's annotation: its agent's word about itself, None when it is none."""
+    value = texts(it, "metadata", "annotations").get(STATUS_ANNOTATION, "")
+    if not value or len(value) > nodes.MAX_REPORT:
         return None
     try:
-        found: Plain = json.loads(value)
-    except (ValueError, RecursionError):
+        return restore(NodeReport, json.loads(value))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+
+
+def _version(found: str, whose: str) -> KubernetesVersion:
+    version = apiservers.parse(found)
+    if version is None:
+        raise Malformed(f"{whose} has the version {shown(found, 40)!r}, which is none")
+    return version

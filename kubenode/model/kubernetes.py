@@ -1,0 +1,209 @@
+"""What Kubernetes shows: one node's own files, and the cluster as its API tells it. Facts only, nothing remembered."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property, total_ordering
+
+from kubenode.model.documents import Role
+from kubenode.model.version import Version
+
+_PATTERN = re.compile(r"v(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+
+
+@total_ordering
+@dataclass(frozen=True)
+class KubernetesVersion:
+    """A version of Kubernetes, "v1.34.2"; the v may be left out when one is made."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Raise ValueError when `text` is no version; whoever reads one strips suffixes such as +build first."""
+        object.__setattr__(self, "text", "v" + self.text.removeprefix("v"))
+        if not _PATTERN.fullmatch(self.text):
+            raise ValueError(f"{self.text[:80]!r} is not a Kubernetes version such as v1.34.2")
+
+    @cached_property
+    def numbers(self) -> tuple[int, int, int]:
+        """Major, minor and patch."""
+        major, minor, patch = self.text[1:].split(".")
+        return int(major), int(minor), int(patch)
+
+    @property
+    def minor(self) -> tuple[int, int]:
+        """Major and minor."""
+        return self.numbers[:2]
+
+    def __lt__(self, other: "KubernetesVersion") -> bool:
+        return self.numbers < other.numbers
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class LocalKubernetes:
+    """What this machine's own files say; such a machine has a kubelet in its booted slot.
+
+    `kubelet`: version in the booted slot. `joined`: as what it has joined a cluster, None before. `manifests`: image
+    versions of the static pods kube-apiserver, kube-controller-manager and kube-scheduler (control planes only; etcd
+    has versions of its own). `configuration`: digest of the fleet's kubeadm documents that manifests and kubelet were
+    last rendered from. `kubelet_sets`: root hash of a slot to the digest its kubelet set was rendered from. `pulled`:
+    versions whose control plane images are all here. `snapshots`: manifest digests of releases before which etcd was
+    saved here. `certificates_until`: the earliest end of a certificate of this control plane, aware, in UTC.
+    `leftovers`: whether copies that kubeadm upgrades leave behind are there.
+    """
+
+    kubelet: KubernetesVersion
+    joined: Role | None = None
+    manifests: Mapping[str, KubernetesVersion] = field(default_factory=dict)
+    configuration: str | None = None
+    kubelet_sets: Mapping[str, str] = field(default_factory=dict)
+    pulled: frozenset[KubernetesVersion] = frozenset()
+    snapshots: frozenset[str] = frozenset()
+    certificates_until: datetime | None = None
+    leftovers: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A declared control plane, or the endpoint, that answered with a certificate of the cluster's CA.
+
+    `version` is None when it would not say: refused, failing, or not readable. It has answered nevertheless.
+    """
+
+    name: str
+    version: KubernetesVersion | None
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """What a node says of itself in the annotation kubenode.dev/status of its Node.
+
+    `release` and `root_hash`: what it runs and has blessed, since `since`. `poisoned`: root hashes of releases that
+    failed there. `configuration`: as in LocalKubernetes. `commit`: of the fleet repo that it follows. `phase`: for
+    people only.
+    """
+
+    release: Version
+    root_hash: str
+    since: datetime
+    poisoned: frozenset[str] = frozenset()
+    configuration: str | None = None
+    commit: str = ""
+    phase: str = ""
+
+
+@dataclass(frozen=True)
+class ClusterNode:
+    """A Node object. `boot_id` and `kubelet` are what its kubelet reported; `cordoned_by_us`: our annotation is there.
+
+    What a person has cordoned is not uncordoned by kubenode. `report` is None for a node without kubenode, or before
+    its first report.
+    """
+
+    name: str
+    ready: bool
+    kubelet: KubernetesVersion
+    boot_id: str = ""
+    role: Role = Role.WORKER
+    cordoned: bool = False
+    cordoned_by_us: bool = False
+    report: NodeReport | None = None
+
+
+@dataclass(frozen=True)
+class EtcdMember:
+    """A member of etcd; `name` is its node's, empty for one that was added and has not started."""
+
+    name: str
+    id: str
+    healthy: bool
+    learner: bool = False
+    version: Version | None = None
+    peers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EtcdView:
+    """The members of etcd and its alarms (such as NOSPACE), as a control plane sees them."""
+
+    members: tuple[EtcdMember, ...]
+    alarms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A Lease of the namespace kubenode-system; `holder` is a node's name, None when it is free.
+
+    `since` (aware, UTC) is when it was taken, `why` what for, in a few words for people.
+    """
+
+    name: str
+    holder: str | None = None
+    since: datetime | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class EvictablePod:
+    """A pod that a drain still has to see gone; `budget` is the PodDisruptionBudget that keeps it, None for none."""
+
+    namespace: str
+    name: str
+    ending: bool = False
+    budget: str | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class CertificateRequest:
+    """A pending CertificateSigningRequest, as its parsed PKCS #10 and the API server's own fields say."""
+
+    name: str
+    signer: str
+    requestor: str
+    requestor_groups: frozenset[str]
+    common_name: str
+    organizations: frozenset[str]
+    usages: frozenset[str]
+    names: frozenset[str] = frozenset()
+    """Subject alternative names: DNS names and IP addresses in their shortest form."""
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """One look at the cluster through its API by the node `me`.
+
+    `version` and `configuration` are those of the kubeadm-config ConfigMap (`configuration`: our annotation there).
+    `apiservers`: every control plane with the version its API server answered itself, None when it did not answer.
+    `etcd` is None where it cannot be seen: on workers. `pods`: what a drain of a node still waits for; only of this
+    node and, on control planes, of nodes that git does not know. `tokens`: nodes whose bootstrap token is published.
+    `slots`: the leases that each pool's agents may take, as the access rules in the cluster say. Workers see none of
+    `tokens`, `requests` and `slots`.
+    """
+
+    me: str
+    version: KubernetesVersion
+    nodes: tuple[ClusterNode, ...]
+    apiservers: Mapping[str, KubernetesVersion | None]
+    configuration: str | None = None
+    etcd: EtcdView | None = None
+    leases: tuple[Lease, ...] = ()
+    pods: Mapping[str, tuple[EvictablePod, ...]] = field(default_factory=dict)
+    tokens: frozenset[str] = frozenset()
+    requests: tuple[CertificateRequest, ...] = ()
+    slots: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @cached_property
+    def by_name(self) -> dict[str, ClusterNode]:
+        """The Node objects by name."""
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def oldest_apiserver(self) -> KubernetesVersion | None:
+        """The oldest API server's version, None when one of them (or all) did not answer."""
+        known = [version for version in self.apiservers.values() if version is not None]
+        return min(known) if known and len(known) == len(self.apiservers) else None
