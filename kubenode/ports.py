@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from kubenode.model.documents import Release, Role
 from kubenode.model.journal import Journal
+from kubenode.model.kubernetes import Answer, ClusterView, EvictablePod, KubernetesVersion, NodeReport
 from kubenode.model.observed import BootEntry, Observed, Slot
 from kubenode.model.state import NodeStatus, Seed, TrustState
 from kubenode.model.version import Version
@@ -146,6 +148,107 @@ class Machine(Protocol):
 
     def reboot(self) -> None:
         """Ask systemd for a reboot and return; the process is then killed soon."""
+        ...
+
+
+class Cluster(Protocol):
+    """The Kubernetes API and etcd, as this node may use them.
+
+    Everything raises TryLater when the API does not answer or answers too late, HostError when it refuses.
+    """
+
+    def view(self) -> ClusterView | None:
+        """Look at the cluster. Return None when the API does not answer or this machine cannot ask; never guess."""
+        ...
+
+    def answers(self) -> tuple[Answer, ...]:
+        """Ask the endpoint and every declared control plane; return those that show a certificate of the CA."""
+        ...
+
+    def acquire_lease(self, name: str, why: str, previous: str | None) -> None:
+        """Take a lease by resourceVersion compare-and-swap. Raise TryLater when its holder is not `previous`."""
+        ...
+
+    def release_lease(self, name: str) -> None:
+        """Give a lease back when this node holds it; of another holder's nothing changes."""
+        ...
+
+    def cordon(self, node: str) -> None:
+        """Mark a node as unschedulable and annotate it as ours."""
+        ...
+
+    def uncordon(self, node: str) -> None:
+        """Take back `cordon`; a node without our annotation stays as it is."""
+        ...
+
+    def evict_some(self, node: str, *, force: bool) -> tuple[EvictablePod, ...]:
+        """Ask once for the eviction of every pod a drain concerns and return what is left. Never waits for pods.
+
+        DaemonSet and mirror pods are left alone. `force` deletes what a PodDisruptionBudget keeps.
+        """
+        ...
+
+    def report(self, report: NodeReport) -> None:
+        """Write the report to this node's own Node object."""
+        ...
+
+    def remove_etcd_member(self, member: str) -> None:
+        """Remove the member with this id; one that is gone is no error."""
+        ...
+
+    def delete_node(self, node: str) -> None:
+        """Delete a Node object; one that is gone is no error."""
+        ...
+
+    def set_tokens(self, nodes: frozenset[str]) -> None:
+        """Publish the bootstrap tokens of exactly these nodes."""
+        ...
+
+    def approve(self, requests: frozenset[str]) -> None:
+        """Approve pending certificate requests by name; one that is gone is no error."""
+        ...
+
+
+class Kubeadm(Protocol):
+    """kubeadm, the booted slot's or (where a release is named) that of the staged slot, attached read-only.
+
+    Every call may be made again after it was killed, and raises HostError with kubeadm's own last words.
+    """
+
+    def init(self, version: KubernetesVersion) -> None:
+        """Found the cluster."""
+        ...
+
+    def join(self, role: Role) -> None:
+        """Join the cluster."""
+        ...
+
+    def pull(self, release: Release) -> None:
+        """Pull the control plane images of a staged release."""
+        ...
+
+    def prepare_kubelet(self, release: Release, configuration: str) -> None:
+        """Render the staged slot's kubelet set: configuration and flags; the running kubelet's stay as they are."""
+        ...
+
+    def snapshot_etcd(self, release: Release) -> None:
+        """Save etcd's data, and prune older snapshots as configured."""
+        ...
+
+    def upgrade(self, release: Release, *, first: bool) -> None:
+        """Move this control plane to the staged release's version."""
+        ...
+
+    def reconfigure(self, configuration: str, *, first: bool) -> None:
+        """Render static pods and kubelet configuration anew, at the version that runs."""
+        ...
+
+    def renew_certificates(self) -> None:
+        """Renew every certificate of this control plane and restart its static pods."""
+        ...
+
+    def prune(self) -> None:
+        """Delete the copies that upgrades leave behind."""
         ...
 
 

@@ -45,7 +45,7 @@ MUTANTS = (
         "activate when halted or in a cluster", "decide.py", "        _forbidden(node, hop)\n        or ", "        "
     ),
     Mutant("restart when halted", "decide.py", "return not self.desired.halted and ", "return "),
-    Mutant("restart a cluster member", "decide.py", " and self.observed.kubernetes is None\n", "\n"),
+    Mutant("restart a cluster member", "decide.py", " and not self.member\n", "\n"),
     Mutant("activate without a fallback", "decide.py", "        or _no_fallback(node)\n", ""),
     Mutant(
         "activate outside windows",

@@ -6,8 +6,8 @@ from typing import NoReturn
 from kubenode.errors import FleetInvalid, Location
 from kubenode.fleet.layout import Kind, path_of
 from kubenode.fleet.problems import choices, did_you_mean
-from kubenode.model.desired import DesiredState
-from kubenode.model.documents import FleetDocuments, Pool, Release
+from kubenode.model.desired import DesiredCluster, DesiredState, Peer
+from kubenode.model.documents import FleetDocuments, Pool, Release, Role
 from kubenode.model.version import Version
 
 PINNED_BUILDERS = "stable"
@@ -37,6 +37,7 @@ def desired_state(documents: FleetDocuments, commit: str, node: str) -> DesiredS
         stores=documents.fleet.stores,
         windows=pool.rollout.windows,
         halted=documents.fleet.halted,
+        cluster=_cluster(documents) if pool.role is not Role.STANDALONE else None,
     )
 
 
@@ -45,7 +46,37 @@ def builders_channel(pool: Pool) -> str:
     return pool.channel or PINNED_BUILDERS
 
 
-def _releases(documents: FleetDocuments, pool: Pool) -> tuple[Release, ...]:
+def _cluster(documents: FleetDocuments) -> DesiredCluster | None:
+    """Return the whole cluster: what a member may do depends on the others."""
+    cluster = documents.fleet.cluster
+    if cluster is None:
+        return None
+    peers = []
+    for name in sorted(documents.nodes):
+        node = documents.nodes[name]
+        if node.pool not in documents.pools:
+            _missing(Kind.POOL, node.pool, f"node {name!r}", documents.pools)
+        pool = documents.pools[node.pool]
+        if pool.role is not Role.STANDALONE:
+            peers.append(
+                Peer(name, pool.role, pool.name, _releases(documents, pool, only_target=True)[0], node.address)
+            )
+    used = {peer.pool: peer.role for peer in peers}
+    named = [pool for pool in documents.fleet.rollout_order if pool in used]
+    # Control planes first, whatever the order says: a kubelet is never newer than an API server.
+    order = sorted([*named, *sorted(set(used) - set(named))], key=lambda pool: used[pool] is not Role.CONTROL_PLANE)
+    return DesiredCluster(
+        endpoint=cluster.endpoint,
+        bootstrap_node=cluster.bootstrap_node,
+        init_before=cluster.init_before,
+        configuration=documents.kubeadm,
+        peers=tuple(peers),
+        order=tuple(order),
+        rollouts={pool: documents.pools[pool].rollout for pool in order},
+    )
+
+
+def _releases(documents: FleetDocuments, pool: Pool, *, only_target: bool = False) -> tuple[Release, ...]:
     if pool.release is not None:
         return (_release(documents, pool.release, f"pool {pool.name!r}"),)
     if pool.channel is None:
@@ -63,7 +94,8 @@ def _releases(documents: FleetDocuments, pool: Pool) -> tuple[Release, ...]:
             location=Location(path_of(Kind.CHANNEL, channel.name)),
             hint=f"Publish one and run `kubenode promote VERSION {channel.name}`.",
         )
-    return tuple(_release(documents, version, f"channel {channel.name!r}") for version in channel.releases)
+    versions = channel.releases[:1] if only_target else channel.releases
+    return tuple(_release(documents, version, f"channel {channel.name!r}") for version in versions)
 
 
 def _release(documents: FleetDocuments, version: Version, wanted_by: str) -> Release:

@@ -7,7 +7,8 @@ API_VERSION = "kubenode.dev/v1alpha1"
 API_GROUP = "kubenode.dev/"
 FLEET_PATH = "fleet.yaml"
 TRUSTED_ROOT_PATH = "trust/sigstore/trusted_root.json"
-KUBEADM_CLUSTER_PATH = "kubeadm/cluster.yaml"
+KUBEADM_FOLDER = "kubeadm/"
+KUBEADM_CLUSTER_PATH = f"{KUBEADM_FOLDER}cluster.yaml"
 
 
 class Kind(StrEnum):

@@ -4,10 +4,10 @@ from kubenode.host import process
 from kubenode.host.booted import DmTable, dmsetup_table, is_trial, read_text, running
 from kubenode.host.bootentries import BootEntries
 from kubenode.host.disk import Disk
+from kubenode.host.localkubernetes import local_kubernetes
 from kubenode.host.paths import Paths
 from kubenode.host.slots import staged_image
 from kubenode.host.staging import Downloads
-from kubenode.model.documents import Role
 from kubenode.model.observed import BootedSlot, Observed
 
 
@@ -34,16 +34,9 @@ class HostMachine:
             staged=staged_image(paths, spare),
             fetched=fetched,
             partial=partial,
-            kubernetes=self._role(),
+            kubernetes=local_kubernetes(paths),
         )
 
     def reboot(self) -> None:
         """Ask systemd for a reboot and return. Raises ProcessFailed."""
         process.run(["systemctl", "--no-block", "reboot"], timeout=60)
-
-    def _role(self) -> Role | None:
-        # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
-        folder = self._paths.kubernetes
-        if not (folder / "kubelet.conf").exists():
-            return None
-        return Role.CONTROL_PLANE if (folder / "manifests/kube-apiserver.yaml").exists() else Role.WORKER

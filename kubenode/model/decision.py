@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from kubenode.model.documents import Release
+from kubenode.model.documents import Release, Role
+from kubenode.model.kubernetes import KubernetesVersion, NodeReport
 from kubenode.model.observed import BootEntry, Slot
 from kubenode.model.version import Version
 
@@ -76,7 +77,188 @@ class PruneStaging:
     staged: bool
 
 
-Action = FetchRelease | RetireEntry | RestoreEntry | WriteSlot | ActivateSlot | Reboot | PoisonRelease | PruneStaging
+@dataclass(frozen=True)
+class KubeadmInit:
+    """Found the cluster with the booted slot's kubeadm. Done when this machine has joined as a control plane."""
+
+    version: KubernetesVersion
+
+
+@dataclass(frozen=True)
+class KubeadmJoin:
+    """Join the cluster with the booted slot's kubeadm. Done when this machine has joined in this role."""
+
+    role: Role
+
+
+@dataclass(frozen=True)
+class PullImages:
+    """Pull a staged release's control plane images with its own kubeadm. Done when `pulled` has their version."""
+
+    release: Release
+    version: KubernetesVersion
+
+
+@dataclass(frozen=True)
+class PrepareKubelet:
+    """Render the kubelet set of the staged slot with its own kubeadm. Done when `kubelet_sets` has its root hash.
+
+    `configuration` is the digest of the fleet's kubeadm documents that it is rendered from.
+    """
+
+    release: Release
+    configuration: str
+
+
+@dataclass(frozen=True)
+class SnapshotEtcd:
+    """Save etcd's data before the control plane moves to a release. Done when `snapshots` has its manifest digest."""
+
+    release: Release
+
+
+@dataclass(frozen=True)
+class KubeadmUpgrade:
+    """Move this control plane to a staged release's version with that slot's kubeadm, under the running kubelet.
+
+    `first`: `kubeadm upgrade apply`, which also writes the cluster's documents (as git has them now); otherwise
+    `kubeadm upgrade node`. Done when every static pod's manifest has the version (and with `first` the ConfigMap too).
+    """
+
+    release: Release
+    version: KubernetesVersion
+    first: bool
+
+
+@dataclass(frozen=True)
+class Reconfigure:
+    """Render static pods and kubelet configuration anew from git, at the version that runs.
+
+    `first` also writes the cluster's documents. Done when `configuration` here (and with `first` there) is this digest.
+    """
+
+    configuration: str
+    first: bool
+
+
+@dataclass(frozen=True)
+class RenewCertificates:
+    """Renew every certificate of this control plane and restart its static pods. Done when none ends before `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True)
+class PruneKubeadm:
+    """Delete the copies that kubeadm upgrades leave behind. Done when there are no `leftovers`."""
+
+
+@dataclass(frozen=True)
+class AcquireLease:
+    """Take a lease by compare-and-swap from `previous` (None: it is free). Done when this node is its holder."""
+
+    name: str
+    why: str
+    previous: str | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseLease:
+    """Give a lease back. Done when this node is not its holder."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Cordon:
+    """Let no new pods come to a node, and leave our mark. Done when its Node shows both."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Evict a node's pods, one round; with `force`, delete what a budget keeps. Done when none is left.
+
+    A round that leaves pods behind is a failure to be tried again soon; its error names the pods and their budgets.
+    """
+
+    node: str
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Uncordon:
+    """Take back our own Cordon. Done when the Node is neither cordoned nor marked."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """Write this node's report to its Node object. Done when it shows there."""
+
+    report: NodeReport
+
+
+@dataclass(frozen=True)
+class RemoveEtcdMember:
+    """Remove a member from etcd. Done when no member has this id."""
+
+    name: str
+    id: str
+
+
+@dataclass(frozen=True)
+class DeleteNode:
+    """Delete a Node object. Done when it is gone."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SetTokens:
+    """Publish the bootstrap tokens of exactly these nodes. Done when `tokens` is this set."""
+
+    nodes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class ApproveRequests:
+    """Approve these pending certificate requests by name. Done when none of them is pending."""
+
+    names: frozenset[str]
+
+
+Action = (
+    FetchRelease
+    | RetireEntry
+    | RestoreEntry
+    | WriteSlot
+    | ActivateSlot
+    | Reboot
+    | PoisonRelease
+    | PruneStaging
+    | KubeadmInit
+    | KubeadmJoin
+    | PullImages
+    | PrepareKubelet
+    | SnapshotEtcd
+    | KubeadmUpgrade
+    | Reconfigure
+    | RenewCertificates
+    | PruneKubeadm
+    | AcquireLease
+    | ReleaseLease
+    | Cordon
+    | Drain
+    | Uncordon
+    | PublishReport
+    | RemoveEtcdMember
+    | DeleteNode
+    | SetTokens
+    | ApproveRequests
+)
 
 
 @dataclass(frozen=True)

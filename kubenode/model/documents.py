@@ -165,7 +165,7 @@ class Image:
 
 @dataclass(frozen=True)
 class FleetDocuments:
-    """Every document of one fleet repo, by name."""
+    """Every document of one fleet repo, by name. `kubeadm`: sha256 (hex) of all files below kubeadm/."""
 
     fleet: Fleet
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -173,3 +173,4 @@ class FleetDocuments:
     pools: dict[str, Pool] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
+    kubeadm: str = ""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kubenode.model.documents import Role
+from kubenode.model.kubernetes import Answer, ClusterView, LocalKubernetes
 from kubenode.model.version import Version
 
 
@@ -61,7 +61,9 @@ class Observed:
     `entries`: the UKIs in the ESP. `spare`: root hash that the spare slot's partition UUIDs spell, None when it is
     empty or half written. `staged`: the UKI kept beside the state, which pairs with the spare slot and is not yet
     visible to the boot loader. `fetched`: manifest digests (sha256 hex) whose download is complete and verified.
-    `partial`: digests with a download begun. `kubernetes`: the node's role in a cluster it has joined, else None.
+    `partial`: digests with a download begun. `kubernetes`: None for an image without kubelet. `cluster`: None when
+    the API does not answer, or this machine has no way to ask. `answers`: who answers with the cluster's CA, asked
+    while this machine is no member yet.
     """
 
     boot_id: str
@@ -71,4 +73,6 @@ class Observed:
     staged: StagedImage | None = None
     fetched: frozenset[str] = frozenset()
     partial: frozenset[str] = frozenset()
-    kubernetes: Role | None = None
+    kubernetes: LocalKubernetes | None = None
+    cluster: ClusterView | None = None
+    answers: tuple[Answer, ...] = ()

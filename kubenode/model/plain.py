@@ -1,9 +1,11 @@
 """Turns model values into plain JSON values, one way for status documents, plans and tests."""
 
 import dataclasses
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 
+from kubenode.model.kubernetes import KubernetesVersion
 from kubenode.model.version import Version
 
 Plain = dict[str, "Plain"] | list["Plain"] | str | int | float | bool | None
@@ -18,7 +20,7 @@ def plain(value: object) -> Plain:
             return str(value.value)
         case str():
             return value
-        case Version():
+        case Version() | KubernetesVersion():
             return value.text
         case datetime():
             return value.isoformat()
@@ -28,7 +30,7 @@ def plain(value: object) -> Plain:
             return sorted((plain(item) for item in value), key=str)
         case tuple() | list():
             return [plain(item) for item in value]
-        case dict():
+        case Mapping():
             return {str(key): plain(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -3,15 +3,34 @@
 from datetime import UTC, datetime, timedelta
 
 from kubenode.model.decision import (
+    AcquireLease,
     Action,
     ActivateSlot,
+    ApproveRequests,
+    Cordon,
+    DeleteNode,
+    Drain,
     FetchRelease,
+    KubeadmInit,
+    KubeadmJoin,
+    KubeadmUpgrade,
     PoisonRelease,
+    PrepareKubelet,
+    PruneKubeadm,
     PruneStaging,
+    PublishReport,
+    PullImages,
     Reboot,
+    Reconfigure,
+    ReleaseLease,
+    RemoveEtcdMember,
+    RenewCertificates,
     RestoreEntry,
     RetireEntry,
+    SetTokens,
+    SnapshotEtcd,
     Stuck,
+    Uncordon,
     Wait,
     WriteSlot,
 )
@@ -20,43 +39,96 @@ from kubenode.model.journal import Attempt, Journal
 FIRST_DELAY = timedelta(minutes=1)
 LONGEST_DELAY = timedelta(hours=1)
 
-BUDGETS = {"write": 5, "activate": 5, "retire": 5, "restore": 5, "reboot": 3}
-"""Failures in a row after which a step is given up for a release.
+BUDGETS = {
+    "write": 5,
+    "activate": 5,
+    "retire": 5,
+    "restore": 5,
+    "reboot": 3,
+    "prepare": 5,
+    "snapshot": 5,
+    "upgrade": 5,
+    "configure": 5,
+}
+"""Failures in a row after which a step is given up for a release (or a configuration).
 
-What depends on the network or only tidies up is tried for ever: it harms nothing and nobody need look at it.
+What depends on the network or on other machines, or only tidies up, is tried for ever: it harms nothing and nobody need
+look at it.
 """
 
-_WORDS = {
-    "fetch": "Fetching",
-    "write": "Writing",
-    "activate": "Activating",
-    "reboot": "Restarting into",
-    "retire": "Removing the boot entry of",
-    "restore": "Making good again the boot entry of",
-    "poison": "Recording the failed trial of",
-    "prune": "Deleting",
-}
+_SOON = frozenset(("drain", "acquire", "release", "cordon", "uncordon", "report"))
+"""Steps that are tried again every minute: others wait for what this node holds, or they fail only in a race."""
+
+
+def _named(action: Action) -> tuple[str, str, str]:
+    """Return the step of an action, what it is done to, and both in words."""
+    match action:
+        case FetchRelease(release):
+            return "fetch", release.manifest, f"Fetching release {release.version}"
+        case WriteSlot(release):
+            return "write", release.manifest, f"Writing release {release.version}"
+        case ActivateSlot(release):
+            return "activate", release.manifest, f"Activating release {release.version}"
+        case Reboot(release):
+            return "reboot", release.manifest, f"Restarting into release {release.version}"
+        case RetireEntry(entry):
+            return "retire", entry.root_hash, f"Removing the boot entry of release {entry.version}"
+        case RestoreEntry(entry):
+            return "restore", entry.root_hash, f"Making good again the boot entry of release {entry.version}"
+        case PoisonRelease(version, root_hash):
+            return "poison", root_hash, f"Recording the failed trial of release {version}"
+        case PruneStaging():
+            return "prune", "staging", "Deleting downloads that are not needed"
+        case KubeadmInit(version):
+            return "init", str(version), f"kubeadm init {version}"
+        case KubeadmJoin(role):
+            return "join", role, f"kubeadm join as a {role}"
+        case PullImages(release):
+            return "pull", release.manifest, f"Pulling the control plane images of release {release.version}"
+        case PrepareKubelet(release):
+            return "prepare", release.manifest, f"Preparing kubelet for release {release.version}"
+        case SnapshotEtcd(release):
+            return "snapshot", release.manifest, f"Saving etcd before release {release.version}"
+        case KubeadmUpgrade(release, version):
+            return "upgrade", release.manifest, f"Moving the control plane to {version} of release {release.version}"
+        case Reconfigure(configuration):
+            return "configure", configuration, f"Applying the kubeadm configuration {configuration[:12]}"
+        case RenewCertificates():
+            return "renew", "certificates", "Renewing the certificates"
+        case PruneKubeadm():
+            return "prune", "kubeadm", "Deleting kubeadm's leftovers"
+    return _named_in_cluster(action)
+
+
+def _named_in_cluster(action: Action) -> tuple[str, str, str]:
+    match action:
+        case AcquireLease(name):
+            return "acquire", name, f"Taking the lease {name}"
+        case ReleaseLease(name):
+            return "release", name, f"Giving back the lease {name}"
+        case Cordon(node):
+            return "cordon", node, f"Cordoning {node}"
+        case Drain(node):
+            return "drain", node, f"Draining {node}"
+        case Uncordon(node):
+            return "uncordon", node, f"Uncordoning {node}"
+        case PublishReport():
+            return "report", "node", "Publishing this node's report"
+        case RemoveEtcdMember(name, member):
+            return "member", member, f"Removing the etcd member {name or member}"
+        case DeleteNode(name):
+            return "delete", name, f"Deleting the Node {name}"
+        case SetTokens():
+            return "tokens", "nodes", "Publishing bootstrap tokens"
+        case ApproveRequests():
+            return "approve", "requests", "Approving certificate requests"
+    raise TypeError(type(action).__name__)
 
 
 def step_key(action: Action) -> str:
-    """Return the key of an action in `Journal.attempts`: "<step>:<manifest digest>", or the root hash without one."""
-    match action:
-        case FetchRelease(release):
-            return f"fetch:{release.manifest}"
-        case WriteSlot(release):
-            return f"write:{release.manifest}"
-        case ActivateSlot(release):
-            return f"activate:{release.manifest}"
-        case Reboot(release):
-            return f"reboot:{release.manifest}"
-        case RetireEntry(entry):
-            return f"retire:{entry.root_hash}"
-        case RestoreEntry(entry):
-            return f"restore:{entry.root_hash}"
-        case PoisonRelease(_, root_hash):
-            return f"poison:{root_hash}"
-        case PruneStaging():
-            return "prune:staging"
+    """Return the key of an action in `Journal.attempts`: "<step>:<manifest digest>", or what else it is done to."""
+    step, subject, _ = _named(action)
+    return f"{step}:{subject}"
 
 
 def delay(failures: int) -> timedelta:
@@ -66,12 +138,10 @@ def delay(failures: int) -> timedelta:
 
 def held_back(action: Action, journal: Journal, now: datetime) -> Wait | Stuck | None:
     """Return why this action may not be tried now, None when it may."""
-    key = step_key(action)
-    attempt = journal.attempts.get(key)
+    step, subject, what = _named(action)
+    attempt = journal.attempts.get(f"{step}:{subject}")
     if attempt is None:
         return None
-    step = key.partition(":")[0]
-    what = f"{_WORDS[step]} {_subject(action)}"
     if attempt.failures >= BUDGETS.get(step, attempt.failures + 1):
         return Stuck(
             f"{step.capitalize()}Budget",
@@ -79,28 +149,22 @@ def held_back(action: Action, journal: Journal, now: datetime) -> Wait | Stuck |
             "Find the cause in the machine's journal (journalctl -u kubenode-reconcile). Then publish another release, "
             "or delete the agent's journal.json on the node: it counts anew from there.",
         )
+    span = min(delay(attempt.failures), FIRST_DELAY) if step in _SOON else delay(attempt.failures)
+    return backing_off(what, attempt, span, now)
+
+
+def backing_off(what: str, attempt: Attempt, span: timedelta, now: datetime) -> Wait | None:
+    """Return the wait for `span` after an attempt, None when it is over."""
     since = now - attempt.last
     # A time of failure in the future means that the clock was set back: waiting for it could take years.
-    if timedelta(0) <= since < delay(attempt.failures):
-        until = _later(now, delay(attempt.failures) - since)
+    if timedelta(0) <= since < span:
+        until = _later(now, span - since)
         return Wait(
             "Backoff",
             f"{what} has failed {_times(attempt)}; the next try is at {until:%H:%M:%S} UTC{_last_error(attempt)}.",
             until,
         )
     return None
-
-
-def _subject(action: Action) -> str:
-    match action:
-        case FetchRelease(release) | WriteSlot(release) | ActivateSlot(release) | Reboot(release):
-            return f"release {release.version}"
-        case RetireEntry(entry) | RestoreEntry(entry):
-            return f"release {entry.version}"
-        case PoisonRelease(version):
-            return f"release {version}"
-        case PruneStaging():
-            return "downloads that are not needed"
 
 
 def _times(attempt: Attempt) -> str:

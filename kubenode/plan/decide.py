@@ -26,7 +26,7 @@ from kubenode.model.decision import (
     WriteSlot,
 )
 from kubenode.model.desired import DesiredState
-from kubenode.model.documents import Release
+from kubenode.model.documents import Release, Role
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
 from kubenode.plan import slots, windows
@@ -99,9 +99,14 @@ class _Node:
         return self.hop is not None and self.hop.version < self.observed.booted.version
 
     @property
+    def member(self) -> Role | None:
+        """As what this machine is part of a cluster."""
+        return self.observed.kubernetes.joined if self.observed.kubernetes is not None else None
+
+    @property
     def may_disrupt(self) -> bool:
         """Whether this node may be changed and restarted at all (windows only say when)."""
-        return not self.desired.halted and self.observed.kubernetes is None
+        return not self.desired.halted and not self.member
 
     def act(self, action: Action, why: str, *then: str) -> Decision:
         """Return the action, or the reason why it may not be tried (again) now."""
@@ -184,7 +189,7 @@ def _stray_because(node: _Node, root_hash: str) -> str:
         return "it is not the next release of this node"
     if node.desired.halted:
         return "the fleet is halted"
-    if node.observed.kubernetes is not None:
+    if node.member is not None:
         return "this machine is part of a cluster"
     return "it has to be tried with a counter, so that the machine can fall back"
 
@@ -316,10 +321,10 @@ def _place(node: _Node) -> str:
 def _forbidden(node: _Node, hop: Release) -> Decision | None:
     if node.desired.halted:
         return Wait("Halted", f"The fleet is halted; release {hop.version} is staged and waits.")
-    if node.observed.kubernetes is not None:
+    if node.member is not None:
         return Stuck(
             "KubernetesUpdatesNotSupported",
-            f"This machine is a {node.observed.kubernetes} of a cluster, and kubenode cannot update cluster members "
+            f"This machine is a {node.member} of a cluster, and kubenode cannot update cluster members "
             f"yet (no leases, no drain); release {hop.version} is staged and not started.",
             f"Keep the pool on {node.running}, or take the machine out of the cluster (drain, kubeadm reset) first.",
         )

@@ -1,16 +1,11 @@
 """Reads node reports (status.json) back, so that a laptop decides about recorded observations as the node would."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from kubenode.errors import UsageError
-from kubenode.model.documents import Role
 from kubenode.model.journal import Journal, Poisoned
-from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot, StagedImage
-from kubenode.model.version import Version
-
-T = TypeVar("T")
+from kubenode.model.observed import Observed
+from kubenode.model.restore import restore
 
 
 @dataclass(frozen=True)
@@ -36,10 +31,10 @@ def _report(item: object, number: int) -> Report:
             raise ValueError(f"the machine could not be observed: {item.get('message', 'no reason given')}")
         return Report(
             node=_text(item["node"]),
-            observed=_observed(item["observed"]),
+            observed=restore(Observed, item["observed"]),
             journal=Journal(
                 superseded=item.get("superseded"),
-                poisoned=tuple(map(_poisoned, item.get("poisoned") or ())),
+                poisoned=tuple(restore(Poisoned, bad) for bad in item.get("poisoned") or ()),
             ),
         )
     except KeyError as error:
@@ -54,33 +49,6 @@ def _wrong(number: int, what: str) -> UsageError:
         f"observation {number} cannot be used: {what}",
         hint="Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents.",
     )
-
-
-def _observed(it: dict[str, Any]) -> Observed:
-    booted = it["booted"]
-    return Observed(
-        boot_id=_text(it["boot_id"]),
-        booted=BootedSlot(
-            Slot(booted["slot"]), Version(booted["version"]), _text(booted["root_hash"]), bool(booted["trial"])
-        ),
-        entries=tuple(
-            BootEntry(Version(entry["version"]), _text(entry["root_hash"]), entry["tries_left"], entry["tries_done"])
-            for entry in it["entries"]
-        ),
-        spare=it.get("spare"),
-        staged=_optional(it.get("staged"), lambda kept: StagedImage(Version(kept["version"]), kept["root_hash"])),
-        fetched=frozenset(map(_text, it.get("fetched") or ())),
-        partial=frozenset(map(_text, it.get("partial") or ())),
-        kubernetes=_optional(it.get("kubernetes"), Role),
-    )
-
-
-def _poisoned(it: dict[str, Any]) -> Poisoned:
-    return Poisoned(Version(it["version"]), _text(it["root_hash"]), it.get("manifest"), it.get("reason", ""))
-
-
-def _optional(value: Any, read: Callable[[Any], T]) -> T | None:
-    return None if value is None else read(value)
 
 
 def _text(value: object) -> str:

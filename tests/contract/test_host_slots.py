@@ -9,6 +9,8 @@ import pytest
 from kubenode.errors import HostError, NoSpace, Untrusted
 from kubenode.host import bootentries, slots, slotwriter
 from kubenode.host.disk import NEUTRAL, Disk
+from kubenode.model.documents import Role
+from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
 from kubenode.model.observed import Slot
 from kubenode.trust.bundle import VerifiedRelease
 from tests.contract.host_machine import MIB, SFDISK, FolderMachine, make_release, uki
@@ -210,14 +212,30 @@ def test_a_partition_on_another_disk_with_the_same_label_is_not_ours(machine: Fo
     assert Disk(machine.paths).slot(Slot.B).root.node == machine.node("root-b")
 
 
-def test_the_role_in_kubernetes_is_seen(machine: FolderMachine):
+def test_kubernetes_is_seen(machine: FolderMachine):
     look = machine.machine
     assert look.observe().kubernetes is None
-    (machine.paths.kubernetes / "manifests").mkdir(parents=True)
+    manifests = machine.paths.kubernetes / "manifests"
+    manifests.mkdir(parents=True)
     (machine.paths.kubernetes / "kubelet.conf").touch()
-    assert look.observe().kubernetes == "worker"
-    (machine.paths.kubernetes / "manifests/kube-apiserver.yaml").touch()
-    assert look.observe().kubernetes == "control-plane"
+    with pytest.raises(HostError, match="its image has no kubelet"):
+        look.observe()
+    kubelet = machine.paths.root / "usr/bin/kubelet"
+    kubelet.parent.mkdir(parents=True, exist_ok=True)
+    kubelet.write_text("#!/bin/sh\necho Kubernetes v1.34.2\n")
+    kubelet.chmod(0o755)
+    assert look.observe().kubernetes == LocalKubernetes(KubernetesVersion("v1.34.2"), Role.WORKER)
+    text = "spec:\n  containers:\n  - image: registry.example.net:5000/kube-apiserver:v1.34.1\n"
+    (manifests / "kube-apiserver.yaml").write_text(text)
+    assert look.observe().kubernetes == LocalKubernetes(
+        KubernetesVersion("v1.34.2"), Role.CONTROL_PLANE, {"kube-apiserver": KubernetesVersion("v1.34.1")}
+    )
+    (manifests / "kube-apiserver.yaml").write_text("nothing")
+    with pytest.raises(HostError, match="names no Kubernetes version"):
+        look.observe()
+    (machine.paths.kubernetes / "kubelet.conf").unlink()
+    (manifests / "kube-apiserver.yaml").unlink()
+    assert look.observe().kubernetes == LocalKubernetes(KubernetesVersion("v1.34.2"))
 
 
 def test_only_verified_releases_can_be_written():

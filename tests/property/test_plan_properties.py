@@ -27,7 +27,7 @@ from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot, Stage
 from kubenode.model.version import Version
 from kubenode.plan import backoff, windows
 from kubenode.plan.decide import decide
-from tests.sim.facts import NOW, desired, entry, manifest, poisoned, release, root, window
+from tests.sim.facts import NOW, desired, entry, manifest, member, poisoned, release, root, window
 
 VERSIONS = ("1.0", "2.0", "2.1", "3.0", "10.0")
 versions = st.sampled_from(VERSIONS)
@@ -73,7 +73,7 @@ def some_observed(draw, trial=None):
         staged=StagedImage(Version(staged), root(staged)) if staged else None,
         fetched=draw(st.frozensets(versions.map(manifest), max_size=2)),
         partial=draw(st.frozensets(versions.map(manifest), max_size=2)),
-        kubernetes=draw(st.sampled_from((None, None, None, Role.WORKER))),
+        kubernetes=draw(st.sampled_from((None, None, None, member(Role.WORKER)))),
     )
 
 
@@ -101,7 +101,7 @@ def near_an_update(draw):
             st.sampled_from((StagedImage(Version(hop), root(hop)), StagedImage(Version(hop), root(hop)), None))
         ),
         fetched=draw(st.sampled_from((frozenset({manifest(hop)}), frozenset({manifest(hop)}), frozenset()))),
-        kubernetes=draw(st.sampled_from((None, None, None, None, Role.WORKER))),
+        kubernetes=draw(st.sampled_from((None, None, None, None, member(Role.WORKER)))),
     )
     return want, see
 

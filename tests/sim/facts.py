@@ -9,6 +9,7 @@ from kubenode.model.decision import Decision
 from kubenode.model.desired import DesiredState
 from kubenode.model.documents import Release, Role, Window
 from kubenode.model.journal import Attempt, Journal, Poisoned
+from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
 from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot, StagedImage
 from kubenode.model.version import Version
 
@@ -46,6 +47,11 @@ def desired(*releases: str | Release, halted: bool = False, windows: tuple[Windo
     )
 
 
+def member(role: Role | None) -> LocalKubernetes | None:
+    """What a machine shows that has joined a cluster, and nothing else."""
+    return LocalKubernetes(KubernetesVersion("v1.34.2"), role) if role else None
+
+
 def observed(
     booted: str,
     *others: BootEntry,
@@ -67,7 +73,7 @@ def observed(
         staged=StagedImage(Version(staged), root(staged)) if staged else None,
         fetched=frozenset(map(manifest, fetched)),
         partial=frozenset(map(manifest, partial)),
-        kubernetes=kubernetes,
+        kubernetes=member(kubernetes),
     )
 
 

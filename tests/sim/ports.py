@@ -20,6 +20,7 @@ from kubenode.trust.bundle import VerifiedRelease
 from kubenode.trust.chain import TrustedCommit, TrustedTree
 from kubenode.trust.evidence import CommitEvidence
 from kubenode.trust.reasons import Reason
+from tests.sim.facts import member
 from tests.sim.fleet import FLEET_ID, NODE
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ class SimMachine:
             staged=world.staged,
             fetched=frozenset(digest for digest, it in world.downloads.items() if it.complete),
             partial=frozenset(digest for digest, it in world.downloads.items() if not it.complete),
-            kubernetes=world.kubernetes,
+            kubernetes=member(world.kubernetes),
         )
 
     def reboot(self) -> None:

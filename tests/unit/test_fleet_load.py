@@ -89,6 +89,33 @@ def test_a_node_reads_only_its_own_documents(files: dict[str, bytes]) -> None:
     assert desired_state(documents, COMMIT, "edge-1") == desired_state(load_fleet(files), COMMIT, "edge-1")
 
 
+def test_a_member_of_the_cluster_reads_the_whole_cluster(files: dict[str, bytes]) -> None:
+    for node in ("cp-1", "worker-1"):
+        one = desired_state(load_fleet(files, node=node), COMMIT, node)
+        assert one == desired_state(load_fleet(files), COMMIT, node)
+        cluster = one.cluster
+        assert cluster is not None
+        assert [peer.name for peer in cluster.peers] == ["cp-1", "cp-2", "cp-3", "worker-1", "worker-2"]
+        assert cluster.order == ("control-plane", "workers")
+        assert cluster.by_name["worker-2"].target.version == Version("2026.11.1")
+        assert [peer.name for peer in cluster.pools["workers"]] == ["worker-1", "worker-2"]
+        assert cluster.rollouts["workers"].max_failures == 1
+    assert desired_state(load_fleet(files), COMMIT, "edge-1").cluster is None
+
+
+def test_the_configuration_is_every_file_of_kubeadm(files: dict[str, bytes]) -> None:
+    before = load_fleet(files).kubeadm
+    files["README.md"] = b"changed"
+    assert load_fleet(files, node="cp-1").kubeadm == load_fleet(files).kubeadm == before
+    files["kubeadm/patches/etcd.yaml"] = b"a: 1"
+    assert load_fleet(files).kubeadm != before
+
+
+def test_control_planes_come_first_whatever_the_order_says(files: dict[str, bytes]) -> None:
+    put(FLEET, "order: [control-plane, workers]", "order: [workers, control-plane]")(files)
+    assert desired_state(load_fleet(files), COMMIT, "cp-1").cluster.order == ("control-plane", "workers")
+
+
 def test_mistakes_of_others_do_not_stop_a_node(files: dict[str, bytes]) -> None:
     files[NODE] = b"\xff"
     files[WORKERS] = b"nonsense: ["

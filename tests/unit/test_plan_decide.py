@@ -34,6 +34,7 @@ from tests.sim.facts import (
     facts_from_json,
     failed,
     manifest,
+    member,
     observed,
     poisoned,
     release,
@@ -265,12 +266,12 @@ def test_halted():
 
 
 def test_cluster_members():
-    stuck = decide(desired("2.0"), replace(STAGED, kubernetes=Role.WORKER), EMPTY, NOW)
+    stuck = decide(desired("2.0"), replace(STAGED, kubernetes=member(Role.WORKER)), EMPTY, NOW)
     assert reason(stuck) == "KubernetesUpdatesNotSupported" and "worker" in stuck.message
-    assert act(decide(desired("2.0"), replace(ACTIVATED, kubernetes=Role.WORKER), EMPTY, NOW)) == RetireEntry(
+    assert act(decide(desired("2.0"), replace(ACTIVATED, kubernetes=member(Role.WORKER)), EMPTY, NOW)) == RetireEntry(
         entry("2.0", 3)
     )
-    both = decide(desired("2.0", halted=True), replace(STAGED, kubernetes=Role.WORKER), EMPTY, NOW)
+    both = decide(desired("2.0", halted=True), replace(STAGED, kubernetes=member(Role.WORKER)), EMPTY, NOW)
     assert reason(both) == "Halted"
 
 

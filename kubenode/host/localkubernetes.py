@@ -1,0 +1,53 @@
+"""What this machine's own files say of Kubernetes. Never asks the API: that is `kubenode.ports.Cluster`."""
+
+import re
+
+from kubenode.errors import HostError
+from kubenode.host import process
+from kubenode.host.booted import read_text
+from kubenode.host.paths import Paths
+from kubenode.model.documents import Role
+from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
+
+_COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+_VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
+
+
+def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
+    """Return what is here, None for an image without kubelet. Raises HostError when the files contradict that."""
+    kubelet = paths.root / "usr/bin/kubelet"
+    member = (paths.kubernetes / "kubelet.conf").exists()
+    if not kubelet.exists():
+        if member:
+            raise HostError(
+                f"{paths.kubernetes}/kubelet.conf says that this machine is part of a cluster, but its image has no "
+                "kubelet",
+                hint="Move its pool to a release with Kubernetes, or take it out of the cluster (kubeadm reset).",
+            )
+        return None
+    said = process.run([kubelet, "--version"], timeout=60).text
+    # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
+    plane = (paths.kubernetes / "manifests/kube-apiserver.yaml").exists()
+    role = Role.CONTROL_PLANE if plane else Role.WORKER
+    return LocalKubernetes(
+        kubelet=_version(said, str(kubelet)),
+        joined=role if member else None,
+        manifests=_manifests(paths) if plane else {},
+    )
+
+
+def _manifests(paths: Paths) -> dict[str, KubernetesVersion]:
+    found = {}
+    for name in _COMPONENTS:
+        path = paths.kubernetes / f"manifests/{name}.yaml"
+        if path.exists():
+            images = re.findall(rf"image: *\S*/{name}:(\S+)", read_text(path))
+            found[name] = _version(" ".join(images), str(path))
+    return found
+
+
+def _version(text: str, where: str) -> KubernetesVersion:
+    found = _VERSION.search(text)
+    if found is None:
+        raise HostError(f"{where} names no Kubernetes version: {text[:80]!r}")
+    return KubernetesVersion(found[0])
