@@ -3,6 +3,7 @@
 A test class derives from `KubeSuite` and gives a `server` fixture.
 """
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +15,24 @@ import pytest
 
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac
-from kubenode.host.kube.approval import approve_requests
+from kubenode.host.kube.approval import approve
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthorised
 from kubenode.host.kube.identity import AgentIdentity
 from kubenode.host.kube.leases import Leases
 from kubenode.host.kube.names import LEASES, NODES, REQUESTS, STATUS_ANNOTATION
 from kubenode.host.kube.reading import name_of
-from kubenode.host.kube.requests import Declared, Verdict
+from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
-from kubenode.host.kube.view import kubeadm_version, node_of
-from tests.contract.kube_world import NOW, Server, World, world_of
-from tests.fakes.kubeapi.pki import Pair
+from kubenode.host.kube.view import kubeadm_config, node_of
+from kubenode.model.documents import Role
+from kubenode.model.kubernetes import Answer, EvictablePod, KubernetesVersion, Lease, NodeReport
+from kubenode.model.plain import plain
+from kubenode.model.version import Version
+from tests.contract.kube_world import NOW, Server, World, peers, world_of
+from tests.fakes.kubeapi.pki import Authority, Pair
 
-SLOT = "slot-workers-0"
+SLOT = "slot-pool-workers-0"
 SLOTS = {"workers": frozenset({SLOT}), "control-plane": frozenset({"slot-control-plane-0"})}
 
 
@@ -36,6 +41,15 @@ def world(server: Server) -> Iterator[World]:
     with world_of(server) as world:
         world.namespace()
         yield world
+
+
+def took(leases: Leases, name: str) -> bool:
+    """Try to take the slot; True when this one has it."""
+    try:
+        leases.acquire(SLOT, name, "race", None, NOW)
+    except TryLater:
+        return False
+    return True
 
 
 class KubeSuite:
@@ -87,40 +101,45 @@ class KubeSuite:
 
     def test_a_slot_is_taken_kept_and_given_back(self, world: World):
         leases = Leases(world.admin)
-        leases.ensure(frozenset({SLOT}))
-        leases.ensure(frozenset({SLOT, "slot-workers-1"}))
+        assert leases.ensure(frozenset({SLOT})) == 1
+        assert leases.ensure(frozenset({SLOT, "slot-pool-workers-1"})) == 1
         world.node("w1")
-        assert leases.acquire(SLOT, "w1", "update to 2026.11.2", NOW)
+        leases.acquire(SLOT, "w1", "update to 2026.11.2", None, NOW)
         held = leases.all()[0]
-        assert (held.name, held.holder, held.since, held.why) == (SLOT, "w1", NOW, "update to 2026.11.2")
-        assert leases.acquire(SLOT, "w1", "again", NOW + timedelta(hours=1))
+        assert held == Lease(SLOT, "w1", NOW, "update to 2026.11.2")
+        leases.acquire(SLOT, "w1", "again", None, NOW + timedelta(hours=1))
         assert leases.all()[0] == held
-        assert not leases.acquire(SLOT, "w2", "me, too", NOW)
+        with pytest.raises(TryLater, match="the lease slot-pool-workers-0 is held by w1 by now"):
+            leases.acquire(SLOT, "w2", "me, too", None, NOW)
         leases.release(SLOT, "w2")
         assert leases.all()[0] == held
         leases.release(SLOT, "w1")
         leases.release(SLOT, "w1")
-        assert [(it.name, it.holder, it.why) for it in leases.all()] == [(SLOT, None, ""), ("slot-workers-1", None, "")]
+        assert leases.all() == (Lease(SLOT), Lease("slot-pool-workers-1"))
+        with pytest.raises(TryLater, match="the lease slot-pool-workers-0 is free by now"):
+            leases.acquire(SLOT, "w2", "", "w1", NOW)
 
     def test_a_slot_is_never_stolen_on_time(self, world: World):
         leases = Leases(world.admin)
         leases.ensure(frozenset({SLOT}))
         world.node("w1", ready=False)
-        assert leases.acquire(SLOT, "w1", "", NOW)
-        assert not leases.acquire(SLOT, "w2", "", NOW + timedelta(days=3650))
+        leases.acquire(SLOT, "w1", "", None, NOW)
+        with pytest.raises(TryLater, match="is held by w1, which is still a node of the cluster") as refused:
+            leases.acquire(SLOT, "w2", "", "w1", NOW + timedelta(days=3650))
+        assert "it never expires" in refused.value.hint
 
     def test_the_slot_of_a_vanished_node_can_be_taken_over(self, world: World):
         leases = Leases(world.admin)
         leases.ensure(frozenset({SLOT}))
         world.node("w1")
-        assert leases.acquire(SLOT, "w1", "", NOW)
+        leases.acquire(SLOT, "w1", "", None, NOW)
         assert nodes.delete(world.admin, "w1")
-        assert leases.acquire(SLOT, "w2", "", NOW)
+        leases.acquire(SLOT, "w2", "", "w1", NOW)
         assert leases.all()[0].holder == "w2"
 
     def test_there_is_never_a_slot_that_nobody_made(self, world: World):
-        with pytest.raises(HostError, match="there is no lease slot-workers-0 in kubenode-system"):
-            Leases(world.admin).acquire(SLOT, "w1", "", NOW)
+        with pytest.raises(HostError, match="there is no lease slot-pool-workers-0 in kubenode-system"):
+            Leases(world.admin).acquire(SLOT, "w1", "", None, NOW)
 
     def test_twenty_at_once_and_one_holder(self, world: World):
         Leases(world.admin).ensure(frozenset({SLOT}))
@@ -133,7 +152,7 @@ class KubeSuite:
             with Api(world.admin.access) as api:
                 api.get("/version")
                 start.wait(60)
-                return Leases(api).acquire(SLOT, name, "race", NOW)
+                return took(Leases(api), name)
 
         with ThreadPoolExecutor(len(names)) as pool:
             won = [name for name, got in zip(names, pool.map(attempt, names), strict=True) if got]
@@ -150,7 +169,7 @@ class KubeSuite:
             with Api(world.admin.access) as api:
                 leases = Leases(api)
                 for _ in range(8):
-                    if leases.acquire(SLOT, name, "race", NOW):
+                    if took(leases, name):
                         with guard:
                             holders.add(name)
                             worst[0] = max(worst[0], len(holders))
@@ -170,7 +189,7 @@ class KubeSuite:
         leases = Leases(world.admin)
         leases.ensure(frozenset({SLOT}))
         world.node("w1")
-        leases.acquire(SLOT, "w1", "", NOW)
+        leases.acquire(SLOT, "w1", "", None, NOW)
         with pytest.raises(HostError, match="is not held by w2 any more; nothing was changed"):
             leases.break_(SLOT, "w2")
         leases.break_(SLOT, "w1")
@@ -182,6 +201,7 @@ class KubeSuite:
         first = rbac.install(world.admin, SLOTS)
         assert first == len(rbac.objects(SLOTS))
         assert rbac.install(world.admin, SLOTS) == 0
+        assert rbac.allowed(world.admin) == SLOTS
         path = "/apis/rbac.authorization.k8s.io/v1/namespaces/kubenode-system/roles/kubenode:slots:workers"
         world.admin.patch(path, {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})
         assert rbac.install(world.admin, SLOTS) == 1
@@ -199,12 +219,12 @@ class KubeSuite:
         Leases(world.admin).ensure(frozenset().union(*SLOTS.values()))
         world.node("w1")
         worker = Leases(world.agent("w1", "workers"))
-        assert worker.acquire(SLOT, "w1", "", NOW)
+        worker.acquire(SLOT, "w1", "", None, NOW)
         assert [it.holder for it in worker.all()] == [None, "w1"]
         with pytest.raises(Forbidden, match='cannot update resource "leases"'):
-            worker.acquire("slot-control-plane-0", "w1", "", NOW)
+            worker.acquire("slot-control-plane-0", "w1", "", None, NOW)
         with pytest.raises(Forbidden, match='cannot create resource "leases"'):
-            worker.ensure(frozenset({"slot-workers-9"}))
+            worker.ensure(frozenset({"slot-pool-workers-9"}))
         worker.release(SLOT, "w1")
 
     def test_a_worker_reads_nodes_and_changes_none(self, world: World):
@@ -229,18 +249,36 @@ class KubeSuite:
         world.node("w2")
         own = world.kubelet("w1")
         nodes.cordon(own, "w1")
-        assert nodes.is_cordoned(world.admin.get(f"{NODES}/w1"))
-        nodes.report(own, "w1", {"phase": "Draining"})
-        annotations = world.admin.get(f"{NODES}/w1")["metadata"]["annotations"]
-        assert annotations[STATUS_ANNOTATION] == '{"phase":"Draining"}'
-        nodes.cordon(own, "w1", cordoned=False)
-        after = world.admin.get(f"{NODES}/w1")
-        assert not nodes.is_cordoned(after)
-        assert STATUS_ANNOTATION in after["metadata"]["annotations"]
-        assert (nodes.is_ready(after), nodes.addresses(after)) == (True, ("192.0.2.11",))
+        nodes.cordon(own, "w1")
+        seen = node_of(own.get(f"{NODES}/w1"))
+        assert (seen.cordoned, seen.cordoned_by_us) == (True, True)
+        report = NodeReport(
+            Version("2026.11.1"), "a" * 64, NOW, frozenset({"b" * 64}), commit="c" * 40, phase="Draining"
+        )
+        nodes.report(own, "w1", plain(report))
+        assert node_of(own.get(f"{NODES}/w1")).report == report
+        nodes.uncordon(own, "w1")
+        nodes.uncordon(own, "w1")
+        seen = node_of(own.get(f"{NODES}/w1"))
+        assert (seen.cordoned, seen.cordoned_by_us, seen.report) == (False, False, report)
+        assert (seen.ready, seen.role, seen.boot_id, seen.kubelet) == (
+            True,
+            Role.WORKER,
+            "boot-w1",
+            KubernetesVersion("1.20.2"),
+        )
         for attempt in (nodes.cordon, lambda api, name: nodes.report(api, name, {})):
             with pytest.raises(Forbidden, match="w2"):
                 attempt(own, "w2")
+
+    def test_what_a_person_cordoned_stays_cordoned(self, world: World):
+        world.node("w1")
+        world.admin.patch(f"{NODES}/w1", {"spec": {"unschedulable": True}})
+        own = world.kubelet("w1")
+        nodes.cordon(own, "w1")
+        nodes.uncordon(own, "w1")
+        seen = node_of(own.get(f"{NODES}/w1"))
+        assert (seen.cordoned, seen.cordoned_by_us) == (True, False)
 
     def test_a_report_is_bounded(self, world: World):
         world.node("w1")
@@ -344,16 +382,20 @@ class KubeSuite:
         assert identity.current(now) is None
         assert "was made; a control plane has to approve it" in (identity.advance(own, now) or "")
         assert "waits for a control plane" in (identity.advance(own, now) or "")
-        (judged,) = approve_requests(world.admin, {"w1": Declared("workers")}, now)
-        assert judged.verdict == Verdict(True, "the agent of w1, asked for by its kubelet")
-        assert approve_requests(world.admin, {"w1": Declared("workers")}, now) == ()
+        names = set(pending(world.admin))
+        assert len(names) == 1
+        approve(world.admin, {"another"}, peers(w1="workers"), now)
+        assert set(pending(world.admin)) == names
+        approve(world.admin, names, peers(w1="workers"), now)
+        assert pending(world.admin) == {}
+        approve(world.admin, names, peers(w1="workers"), now)
         assert world.sign_approved() == 1
         assert identity.advance(own, now) is None
         mine = identity.current(now)
         assert mine is not None
         assert [path.name for path in folder.iterdir()] == ["agent.pem"]
         assert (folder / "agent.pem").stat().st_mode & 0o777 == 0o600
-        assert Leases(world.as_pair(Pair(mine.certificate, mine.key))).acquire(SLOT, "w1", "", NOW)
+        Leases(world.as_pair(Pair(mine.certificate, mine.key))).acquire(SLOT, "w1", "", None, NOW)
         # Nothing is asked for before two thirds of its time are over.
         assert identity.advance(own, now) is None
         assert len(list(world.admin.list(REQUESTS))) == 1
@@ -365,9 +407,12 @@ class KubeSuite:
     def test_a_kubelet_cannot_get_the_certificate_of_another_agent(self, world: World, tmp_path: Path):
         now = datetime.now(UTC)
         AgentIdentity(tmp_path, "w1", "workers").advance(world.kubelet("w2"), now)
-        nodes_ = {"w1": Declared("workers"), "w2": Declared("workers")}
-        (judged,) = approve_requests(world.admin, nodes_, now)
-        assert judged.verdict == Verdict(False, "'system:node:w2' asks for a certificate of the node 'w1'")
+        names = set(pending(world.admin))
+        with pytest.raises(
+            HostError, match="is not approved: 'system:node:w2' asks for a certificate of the node 'w1'"
+        ):
+            approve(world.admin, names, peers(w1="workers", w2="workers"), now)
+        assert set(pending(world.admin)) == names
         assert world.sign_approved() == 0
 
     def test_a_refused_request_is_given_up_and_made_anew(self, world: World, tmp_path: Path):
@@ -388,7 +433,7 @@ class KubeSuite:
         AgentIdentity(tmp_path, "w1", "workers").advance(world.kubelet("w1"), now)
         for api in (world.agent("w1", "workers"), world.kubelet("w1")):
             with pytest.raises(Forbidden):
-                approve_requests(api, {"w1": Declared("workers")}, now)
+                approve(api, set(pending(world.admin)), peers(w1="workers"), now)
 
     # Tokens.
 
@@ -427,68 +472,93 @@ class KubeSuite:
         assert apiservers.places(worker) == (("192.0.2.11", 6443), ("192.0.2.12", 6443))
         port = int(world.server.url.rpartition(":")[2])
         assert apiservers.versions(worker, [("127.0.0.1", port), ("127.0.0.1", 1)]) == {
-            ("127.0.0.1", port): "v1.20.2",
+            ("127.0.0.1", port): KubernetesVersion("v1.20.2"),
             ("127.0.0.1", 1): None,
         }
 
     def test_a_worker_joins_and_works_with_its_own_rights(
         self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr("kubenode.host.kube.apiservers._SECONDS", 0.2)
-        monkeypatch.setattr("kubenode.host.kube.apiservers._CONNECT_SECONDS", 0.2)
         at = datetime.now(UTC)
+        here = ("127.0.0.1", int(world.server.url.rpartition(":")[2]))
+        monkeypatch.setattr("kubenode.host.kube.apiservers.places", lambda api: (here,))
         world.founded("192.0.2.11")
         world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
         world.node("w1")
-        declared = {"cp-1": Declared("control-plane"), "w1": Declared("workers")}
-        boss = world.machine(tmp_path / "cp-1", "cp-1", "control-plane", at)
-        worker = world.machine(tmp_path / "w1", "w1", "workers", at)
-        assert boss.install(SLOTS) == len(rbac.objects(SLOTS)) + 2
-        assert boss.install(SLOTS) == 0
-        with pytest.raises(TryLater, match="this node's agent has no certificate yet: the certificate request"):
-            worker.view()
-        assert [it.verdict.approve for it in boss.approve(declared)] == [True]
+        fleet = peers(cp_1="control-plane", w1="workers")
+        boss = world.machine(tmp_path / "cp-1", "cp-1", fleet, at, tokens={"w1": "abcdef.0123456789abcdef"})
+        worker = world.machine(tmp_path / "w1", "w1", fleet, at)
+        boss.install(SLOTS)
+        boss.install(SLOTS)
+        assert worker.view() is None
+        assert "this node's agent has no certificate yet: the certificate request kubenode-agent-w1-" in worker.unseen
+        boss.approve(frozenset(pending(world.admin)))
         assert world.sign_approved() == 1
-        assert worker.acquire(SLOT, "update")
-        worker.cordon()
-        worker.report({"phase": "Draining"})
+        worker.acquire_lease(SLOT, "update", None)
+        worker.cordon("w1")
+        report = NodeReport(Version("2026.11.1"), "a" * 64, at)
+        worker.report(report)
         world.pod("web", "w1", owner="ReplicaSet")
         seen = worker.view()
-        assert (seen.version, seen.etcd) == ("v1.20.2", None)
-        assert [(it.name, it.control_plane, it.cordoned, it.report) for it in seen.nodes] == [
-            ("cp-1", True, False, None),
-            ("w1", False, True, {"phase": "Draining"}),
+        assert seen is not None, worker.unseen
+        # No Node has that address, and cp-1's own API server does not answer.
+        assert seen.apiservers == {"127.0.0.1": KubernetesVersion("1.20.2"), "cp-1": None}
+        assert (seen.me, seen.version, seen.etcd) == ("w1", KubernetesVersion("1.20.2"), None)
+        assert [(it.name, it.role, it.cordoned_by_us, it.report) for it in seen.nodes] == [
+            ("cp-1", Role.CONTROL_PLANE, False, None),
+            ("w1", Role.WORKER, True, report),
         ]
-        assert (seen.nodes[1].kubelet, seen.nodes[1].boot_id, seen.nodes[1].ready) == ("v1.20.2", "boot-w1", True)
-        # Its Node says 192.0.2.11, too, and nobody answers there.
-        assert [version for _, version in seen.apiservers] == [None] * len(seen.apiservers)
         assert {it.name: it.holder for it in seen.leases} == {SLOT: "w1", "slot-control-plane-0": None}
-        assert [it.name for it in seen.evictable] == ["web"]
-        assert [it.ending for it in worker.evict_some()] == [True]
+        assert seen.pods == {"w1": (EvictablePod("default", "web"),)}
+        assert [it.ending for it in worker.evict_some("w1", force=False)] == [True]
         world.end_pod("web")
-        assert worker.evict_some() == ()
-        worker.uncordon()
-        worker.release(SLOT)
-        assert {it.holder for it in worker.view().leases} == {None}
+        assert worker.evict_some("w1", force=False) == ()
+        worker.uncordon("w1")
+        worker.release_lease(SLOT)
+        assert {it.holder for it in Leases(world.admin).all()} == {None}
         for attempt in (
             lambda: worker.delete_node("w1"),
-            lambda: worker.keep_tokens({"w1": "abcdef.0123456789abcdef"}),
-            lambda: worker.approve(declared),
-            lambda: worker.install({**SLOTS, "more": frozenset({"slot-more-0"})}),
+            lambda: worker.approve(frozenset({"x"})),
+            lambda: worker.install({**SLOTS, "more": frozenset({"slot-pool-more-0"})}),
+            lambda: worker.cordon("cp-1"),
         ):
             with pytest.raises(Forbidden):
                 attempt()
         with pytest.raises(HostError, match="cannot be read"):
-            worker.remove_member("cp-1")
-        assert boss.delete_node("w1")
+            worker.remove_etcd_member("1")
+        with pytest.raises(HostError, match="the fleet has no bootstrap token for cp-1"):
+            boss.set_tokens(frozenset({"cp-1", "w1"}))
+        boss.set_tokens(frozenset({"w1"}))
+        assert Tokens(world.admin).nodes(at) == {"w1"}
+        boss.delete_node("w1")
+        boss.delete_node("w1")
+
+    def test_who_answers_before_a_machine_has_joined(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        fleet = peers(cp_1="control-plane", cp_2="control-plane", cp_3="control-plane")
+        port = int(world.server.url.rpartition(":")[2])
+        monkeypatch.setattr("kubenode.host.kube.cluster.API_PORT", port)
+        fleet["cp-2"] = replace(fleet["cp-2"], address="127.0.0.1")
+        # Nobody listens there, and the certificate does not name it.
+        fleet["cp-3"] = replace(fleet["cp-3"], address="127.0.0.9")
+        machine = world.machine(tmp_path, "cp-1", fleet, datetime.now(UTC))
+        version = KubernetesVersion("1.20.2")
+        assert machine.answers() == (Answer("cp-2", version), Answer("endpoint", version))
+        stranger = world.machine(tmp_path / "x", "cp-1", fleet, datetime.now(UTC), ca=Authority().pair.certificate)
+        assert stranger.answers() == ()
 
     def test_reports_that_are_none_are_left_out(self, world: World):
         world.node("w1")
         for value in ("{", "[1]", "7", "[" * 10_000, '{"x": "' + "y" * 20_000 + '"}'):
             world.admin.patch(f"{NODES}/w1", {"metadata": {"annotations": {STATUS_ANNOTATION: value}}})
             assert node_of(world.admin.get(f"{NODES}/w1")).report is None
+        for field, value in (("release", "x"), ("since", "never"), ("since", "2026-11-25T12:00:00"), ("poisoned", "x")):
+            report = {"release": "1.0", "root_hash": "a", "since": "2026-11-25T12:00:00+00:00", field: value}
+            world.admin.patch(f"{NODES}/w1", {"metadata": {"annotations": {STATUS_ANNOTATION: json.dumps(report)}}})
+            assert node_of(world.admin.get(f"{NODES}/w1")).report is None
 
     def test_a_cluster_that_kubeadm_has_not_founded_is_looked_at_later(self, world: World):
         world.admin.delete("/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
         with pytest.raises(TryLater, match="the cluster has no kubeadm-config yet"):
-            kubeadm_version(world.admin)
+            kubeadm_config(world.admin)

@@ -10,14 +10,27 @@ from typing import Any, Protocol
 
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.cluster import KubeCluster
-from kubenode.host.kube.names import AGENTS, LEASES, NODES, PODS, RBAC, REQUESTS, agent, kubelet, pool_group
+from kubenode.host.kube.names import LEASES, NODES, PODS, RBAC, REQUESTS
 from kubenode.host.kube.reading import name_of
-from kubenode.host.kube.requests import CLIENT_SIGNER
 from kubenode.host.paths import Paths
+from kubenode.model.desired import DesiredCluster, Peer
+from kubenode.model.documents import Release, Role
+from kubenode.model.version import Version
+from kubenode.plan.requests import AGENTS, CLIENT_SIGNER, agent_user, kubelet_user, pool_group
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 BUDGETS = "/apis/policy/v1beta1"
+RELEASE = Release(Version("2026.11.1"), "0" * 64, "1" * 64, kubernetes="v1.20.2")
+
+
+def peers(**pools: str) -> dict[str, Peer]:
+    """Return nodes of the fleet: name (underscores for dashes) and pool."""
+    found = {}
+    for name, pool in pools.items():
+        role = Role.CONTROL_PLANE if pool == "control-plane" else Role.WORKER
+        found[name.replace("_", "-")] = Peer(name.replace("_", "-"), role, pool, RELEASE)
+    return found
 
 
 class Server(Protocol):
@@ -43,10 +56,10 @@ class World:
         return self._stack.enter_context(Api(self.server.authority.access(self.server.url, pair)))
 
     def kubelet(self, node: str) -> Api:
-        return self.api(kubelet(node), ("system:nodes",))
+        return self.api(kubelet_user(node), ("system:nodes",))
 
     def agent(self, node: str, pool: str) -> Api:
-        return self.api(agent(node), (AGENTS, pool_group(pool)))
+        return self.api(agent_user(node), (AGENTS, pool_group(pool)))
 
     def close(self) -> None:
         self.clean()
@@ -71,18 +84,20 @@ class World:
                 if name_of(it).startswith("kubenode:"):
                     admin.delete(path_of(folder, name_of(it)))
 
-    def machine(self, folder: Path, node: str, pool: str, at: datetime, **options: Any) -> KubeCluster:
-        """Return the cluster as a machine sees it, with the files of kubeadm below `folder`."""
+    def machine(self, folder: Path, node: str, fleet: dict[str, Peer], at: datetime, **options: Any) -> KubeCluster:
+        """Return the cluster as a machine sees it that has joined, with the files of kubeadm below `folder`."""
         authority, url = self.server.authority, self.server.url
         kubernetes = folder / "etc/kubernetes"
-        own = authority.issue(kubelet(node), ("system:nodes",))
+        own = authority.issue(kubelet_user(node), ("system:nodes",))
         write_kubeconfig(kubernetes / "kubelet.conf", url, authority, own, embedded=False)
-        if pool == "control-plane":
-            admin = authority.issue("kubernetes-admin", ("system:masters",))
-            write_kubeconfig(kubernetes / "admin.conf", url, authority, admin)
-            (kubernetes / "manifests").mkdir()
-            (kubernetes / "manifests/kube-apiserver.yaml").touch()
-        return self._stack.enter_context(KubeCluster(Paths(folder), FixedClock(at), node, pool, **options))
+        if fleet[node].role is Role.CONTROL_PLANE:
+            (kubernetes / "pki").mkdir()
+            authority.pair.write(kubernetes / "pki", "ca")
+        pools = tuple(dict.fromkeys(peer.pool for peer in fleet.values()))
+        desired = DesiredCluster(
+            url.removeprefix("https://"), "cp-1", at, "c" * 64, tuple(fleet.values()), pools, rollouts={}
+        )
+        return self._stack.enter_context(KubeCluster(Paths(folder), FixedClock(at), node, desired, **options))
 
     def founded(self, *addresses: str) -> None:
         """Do what `kubeadm init` and the API servers do: the ClusterConfiguration and the list of API servers."""

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from kubenode.errors import HostError
+from kubenode.model.kubernetes import EvictablePod
+from kubenode.model.version import Version
 from tests.contract import kube_real
-from tests.contract.kube_suite import KubeSuite, world
-from tests.contract.kube_world import World
+from tests.contract.kube_suite import SLOTS, KubeSuite, world
+from tests.contract.kube_world import World, peers, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
 
 __all__ = ["world"]
+
+
+TOKENS = {"w1": "abcdef.0123456789abcdef"}
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +42,41 @@ class TestRealApiServer(KubeSuite):
     def server(self, real: kube_real.RealApiServer) -> kube_real.RealApiServer:
         return real
 
-    def test_a_control_plane_sees_etcd_and_saves_it(
-        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("minted", [True, False])
+    def test_a_control_plane_sees_etcd_too(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minted: bool
     ):
-        monkeypatch.setattr("kubenode.host.kube.apiservers._SECONDS", 0.2)
-        monkeypatch.setattr("kubenode.host.kube.apiservers._CONNECT_SECONDS", 0.2)
         etcd = world.server.etcd
+        monkeypatch.setattr("kubenode.host.kube.apiservers.places", lambda api: ())
+        monkeypatch.setattr("kubenode.host.kube.access.ETCD_PORT", int(etcd.url.rpartition(":")[2]))
         world.founded("192.0.2.11")
+        world.namespace()
         world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
-        boss = world.machine(tmp_path, "cp-1", "control-plane", datetime.now(UTC), etcd_server=etcd.url)
-        pki = tmp_path / "etc/kubernetes/pki"
-        (pki / "etcd").mkdir(parents=True)
-        (pki / "etcd/ca.crt").write_bytes(etcd.authority.pair.certificate)
-        etcd.client.write(pki, "apiserver-etcd-client")
+        world.node("old")
+        world.pod("web", "old", owner="ReplicaSet")
+        boss = world.machine(tmp_path, "cp-1", peers(cp_1="control-plane"), datetime.now(UTC), tokens=TOKENS)
+        folder = tmp_path / "etc/kubernetes"
+        (folder / "manifests").mkdir()
+        (folder / "manifests/etcd.yaml").touch()
+        (folder / "pki/etcd").mkdir()
+        (folder / "pki/etcd/ca.crt").write_bytes(etcd.authority.pair.certificate)
+        if minted:
+            etcd.authority.pair.write(folder / "pki/etcd", "ca")
+        else:
+            # An external CA: kubeadm's own files are used.
+            etcd.client.write(folder / "pki", "apiserver-etcd-client")
+            (folder / "pki/ca.key").unlink()
+            admin = world.server.authority.issue("kubernetes-admin", ("system:masters",))
+            write_kubeconfig(folder / "admin.conf", world.server.url, world.server.authority, admin)
+        boss.install(SLOTS)
+        boss.set_tokens(frozenset(TOKENS))
         seen = boss.view()
-        assert seen.etcd is not None
-        assert [(it.name, it.healthy) for it in seen.etcd.members] == [("cp-1", True)]
-        assert seen.apiservers == (("cp-1", None),)
-        assert boss.snapshot_etcd(tmp_path / "snapshot.db") > 20_000
+        assert seen is not None and seen.etcd is not None, boss.unseen
+        assert [(it.name, it.healthy, it.version) for it in seen.etcd.members] == [("cp-1", True, Version("3.4.23"))]
+        assert seen.pods == {"cp-1": (), "old": (EvictablePod("default", "web"),)}
+        assert (seen.tokens, seen.slots, seen.configuration) == (frozenset({"w1"}), SLOTS, None)
+        boss.cordon("old")
+        assert [it.ending for it in boss.evict_some("old", force=False)] == [True]
+        with pytest.raises(HostError, match="the etcd member cp-1 is not removed: it is the only one"):
+            boss.remove_etcd_member(seen.etcd.members[0].id)
+        boss.remove_etcd_member("1")

@@ -4,6 +4,7 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Malformed
-from kubenode.host.kube.etcd import Etcd, etcd_access
+from kubenode.host.kube.etcd import Etcd
 from kubenode.host.process import run
 from tests.contract import kube_real
 from tests.fakes.kubeapi.pki import Authority
@@ -28,25 +29,24 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kube_real.RealE
 
 @pytest.mark.skipif(kube_real.etcd_binary() is None, reason="no etcd: apt-get install etcd-server")
 class TestRealMember:
-    def test_what_a_control_plane_sees(self, member: kube_real.RealEtcd, tmp_path: Path):
-        # As kubeadm lays its certificates out.
-        (tmp_path / "etcd").mkdir()
-        (tmp_path / "etcd/ca.crt").write_bytes(member.authority.pair.certificate)
-        member.client.write(tmp_path, "apiserver-etcd-client")
-        view = Etcd(etcd_access(tmp_path, member.url)).view()
+    def test_a_member_that_does_not_answer_is_passed_over(self, member: kube_real.RealEtcd):
+        access = member.authority.access(member.url, member.client)
+        view = Etcd([replace(access, server="https://127.0.0.1:1"), access]).view()
         (one,) = view.members
-        assert (one.name, one.healthy, one.learner, one.clients) == ("cp-1", True, False, (member.url,))
-        assert one.id.isdigit() and view.alarms == ()
+        assert (one.name, one.healthy, one.learner, str(one.version)) == ("cp-1", True, False, "3.4.23")
+        assert one.id.isdigit() and view.alarms == () and len(one.peers) == 1
+        with pytest.raises(TryLater, match=r"127\.0\.0\.1:1 cannot be reached"):
+            Etcd([replace(access, server="https://127.0.0.1:1")]).view()
 
     def test_without_a_client_certificate_nothing_is_told(self, member: kube_real.RealEtcd):
         with pytest.raises((TryLater, HostError)):
-            Etcd(member.authority.access(member.url)).view()
+            Etcd([member.authority.access(member.url)]).view()
 
     def test_the_last_member_is_not_removed(self, member: kube_real.RealEtcd):
-        etcd = Etcd(member.authority.access(member.url, member.client))
-        assert etcd.remove("nobody") is False
+        etcd = Etcd([member.authority.access(member.url, member.client)])
+        etcd.remove("1")
         with pytest.raises(HostError, match="the etcd member cp-1 is not removed: it is the only one"):
-            etcd.remove("cp-1")
+            etcd.remove(etcd.view().members[0].id)
 
     def test_a_snapshot_is_whole_and_etcd_takes_it(self, member: kube_real.RealEtcd, tmp_path: Path):
         access = member.authority.access(member.url, member.client)
@@ -55,7 +55,7 @@ class TestRealMember:
                 key, value = (b64encode(it).decode() for it in (b"key %d" % number, b"x" * 20_000))
                 api.send("POST", "/v3/kv/put", {"key": key, "value": value})
         target = tmp_path / "snapshot.db"
-        size = Etcd(access).snapshot(target)
+        size = Etcd([access]).snapshot(target)
         data = target.read_bytes()
         assert size == len(data) > 1_000_000
         assert data[-32:] == hashlib.sha256(data[:-32]).digest()
@@ -74,9 +74,11 @@ class TestRealMember:
             access = etcd.authority.access(etcd.url, etcd.client)
             with Api(access) as api:
                 api.send("POST", "/v3/cluster/member/add", {"peerURLs": ["https://127.0.0.1:1"], "isLearner": True})
-            one, ghost = sorted(Etcd(access).view().members, key=lambda it: it.name, reverse=True)
+            one, ghost = sorted(Etcd([access]).view().members, key=lambda it: it.name, reverse=True)
             assert (one.name, one.healthy) == ("cp-1", True)
-            assert (ghost.name, ghost.healthy, ghost.learner) == ("", False, True)
+            assert (ghost.name, ghost.healthy, ghost.learner, ghost.version) == ("", False, True, None)
+            Etcd([access]).remove(ghost.id)
+            assert [it.name for it in Etcd([access]).view().members] == ["cp-1"]
         finally:
             etcd.close()
 
@@ -96,7 +98,7 @@ class Canned:
         self.removed: list[str] = []
         fake.rude = self
         pair = fake.authority.issue("client")
-        self.etcd = Etcd(fake.authority.access(fake.url, pair))
+        self.etcd = Etcd([fake.authority.access(fake.url, pair)])
 
     def __call__(self, handler: Handler) -> bool:
         body = json.loads(handler.rfile.read(int(handler.headers.get("Content-Length", "0"))) or b"{}")
@@ -110,6 +112,8 @@ class Canned:
                 self.removed.append(body["ID"])
             case "/health":
                 answer = {"health": "true"}
+            case "/version":
+                answer = {"etcdserver": "3.5.21", "etcdcluster": "3.5.0"}
         handler.reply(200, json.dumps(answer).encode())
         return True
 
@@ -136,7 +140,9 @@ def test_alarms_name_their_member(fake: FakeApiServer) -> None:
 
 def test_a_stale_member_of_three_is_removed(fake: FakeApiServer) -> None:
     canned = Canned(fake, {"cp-1": True, "cp-2": True, "cp-3": False})
-    assert canned.etcd.remove("cp-3") is True
+    canned.etcd.remove("2")
+    assert canned.removed == ["2"]
+    canned.etcd.remove("77")
     assert canned.removed == ["2"]
 
 
@@ -151,7 +157,7 @@ def test_a_stale_member_of_three_is_removed(fake: FakeApiServer) -> None:
 def test_no_removal_costs_the_quorum(fake: FakeApiServer, members: dict[str, bool], name: str, said: str) -> None:
     canned = Canned(fake, members)
     with pytest.raises(HostError, match=f"the etcd member {name} is not removed: {said}"):
-        canned.etcd.remove(name)
+        canned.etcd.remove(str(list(members).index(name)))
     assert canned.removed == []
 
 
@@ -166,7 +172,7 @@ WHOLE = DATA + hashlib.sha256(DATA).digest()
 def test_a_snapshot_in_any_pieces_is_put_together(fake: FakeApiServer, tmp_path: Path) -> None:
     pieces = [blob(WHOLE[start : start + 999]) for start in range(0, len(WHOLE), 999)]
     fake.rude = lambda handler: handler.reply(200, b"".join(pieces).rstrip(b"\n")) is None
-    assert Etcd(fake.authority.access(fake.url)).snapshot(tmp_path / "s.db") == len(WHOLE)
+    assert Etcd([fake.authority.access(fake.url)]).snapshot(tmp_path / "s.db") == len(WHOLE)
     assert (tmp_path / "s.db").read_bytes() == WHOLE
 
 
@@ -188,7 +194,7 @@ def test_a_broken_snapshot_leaves_no_file(fake: FakeApiServer, tmp_path: Path, b
     target.write_bytes(b"the one before")
     fake.rude = lambda handler: handler.reply(200, body) is None
     with pytest.raises(Malformed, match=said):
-        Etcd(fake.authority.access(fake.url)).snapshot(target)
+        Etcd([fake.authority.access(fake.url)]).snapshot(target)
     assert target.read_bytes() == b"the one before"
     assert [it.name for it in target.parent.iterdir()] == ["s.db"]
 
@@ -196,10 +202,4 @@ def test_a_broken_snapshot_leaves_no_file(fake: FakeApiServer, tmp_path: Path, b
 def test_a_snapshot_that_etcd_refuses_is_tried_later(fake: FakeApiServer, tmp_path: Path) -> None:
     fake.rude = lambda handler: handler.reply(503, b'{"error": "etcdserver: no leader", "code": 14}') is None
     with pytest.raises(TryLater, match="etcdserver: no leader"):
-        Etcd(fake.authority.access(fake.url)).snapshot(tmp_path / "s.db")
-
-
-def test_a_machine_without_etcd_says_so(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match=r"etcd/ca.crt cannot be read: No such file") as missing:
-        etcd_access(tmp_path)
-    assert "stacked etcd" in missing.value.hint
+        Etcd([fake.authority.access(fake.url)]).snapshot(tmp_path / "s.db")

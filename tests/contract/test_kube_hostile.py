@@ -11,7 +11,6 @@ import pytest
 
 from kubenode.errors import HostError, KubenodeError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes
-from kubenode.host.kube.approval import approve_requests
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import (
     Conflict,
@@ -26,12 +25,14 @@ from kubenode.host.kube.errors import (
 )
 from kubenode.host.kube.leases import Leases
 from kubenode.host.kube.names import LEASES, NODES
+from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
+from kubenode.model.kubernetes import Answer, KubernetesVersion
 from tests.contract.kube_world import NOW, World
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer, Handler
 
-SLOT = "slot-workers-0"
+SLOT = "slot-pool-workers-0"
 
 
 @pytest.fixture
@@ -164,8 +165,7 @@ def test_fields_of_another_type_are_malformed(fake: FakeApiServer, world: World,
 
 def test_a_request_that_cannot_be_read_keeps_no_other_waiting(fake: FakeApiServer, world: World):
     fake.rude = answers(200, wrong(spec={"signerName": 7}))
-    (judged,) = approve_requests(world.admin, {}, NOW)
-    assert judged.verdict.reason == "spec.signerName should be text, the server sent int '7'"
+    assert pending(world.admin) == {}
 
 
 def test_an_answer_that_never_ends_is_cut_off(fake: FakeApiServer, world: World):
@@ -295,11 +295,12 @@ def test_a_write_that_breaks_is_never_repeated_and_the_next_look_tells(fake: Fak
 
     fake.rude = dies_at_put
     with pytest.raises(TryLater, match="it is not known whether it was done"):
-        leases.acquire(SLOT, "w1", "", NOW)
+        leases.acquire(SLOT, "w1", "", None, NOW)
     assert len(writes) == 1
     fake.rude = None
     assert leases.all()[0].holder == ("w1" if done else None)
-    assert leases.acquire(SLOT, "w1", "", NOW)
+    leases.acquire(SLOT, "w1", "", None, NOW)
+    assert leases.all()[0].holder == "w1"
 
 
 def test_half_an_answer_is_no_answer(fake: FakeApiServer, world: World):
@@ -325,11 +326,12 @@ def test_a_lease_that_changes_between_look_and_swap_is_lost(fake: FakeApiServer,
         if handler.command == "PUT":
             with World(fake).admin as other:
                 fake.rude = None
-                assert Leases(other).acquire(SLOT, "w2", "", NOW)
+                Leases(other).acquire(SLOT, "w2", "", None, NOW)
         return False
 
     fake.rude = faster
-    assert not leases.acquire(SLOT, "w1", "", NOW)
+    with pytest.raises(TryLater, match="another one was faster to take the lease slot-pool-workers-0"):
+        leases.acquire(SLOT, "w1", "", None, NOW)
     assert leases.all()[0].holder == "w2"
 
 
@@ -346,7 +348,7 @@ def test_a_lease_that_is_deleted_between_look_and_swap_is_not_made_anew(fake: Fa
 
     fake.rude = deletes
     with pytest.raises(HostError):
-        leases.acquire(SLOT, "w1", "", NOW)
+        leases.acquire(SLOT, "w1", "", None, NOW)
     assert leases.all() == ()
 
 
@@ -399,3 +401,14 @@ def test_paths_cannot_be_led_astray(fake: FakeApiServer, world: World):
         with pytest.raises(KubenodeError):
             nodes.cordon(world.admin, name)
     assert seen == [f"/api/v1/nodes/{it}" for it in ("..%2Fsecrets", "a%2Fb", "x%3Fy%3D1", "x%23y", "%C3%A4")]
+
+
+def test_an_api_server_that_refuses_has_answered(fake: FakeApiServer) -> None:
+    """Whoever shows a certificate of the CA is a control plane: no second cluster is founded beside it."""
+    places = {"cp-1": fake.authority.access(fake.url), "gone": fake.authority.access("https://127.0.0.1:1")}
+    for body, status in ((b"{}", 401), (b"{}", 403), (b"", 500), (b"<html>", 200), (b'{"gitVersion": "x"}', 200)):
+        fake.rude = answers(status, body)
+        assert apiservers.answers(places) == (Answer("cp-1", None),)
+    fake.rude = None
+    assert apiservers.answers(places) == (Answer("cp-1", KubernetesVersion("v1.20.2")),)
+    assert apiservers.answers({"cp-1": replace(places["cp-1"], ca=Authority().pair.certificate)}) == ()

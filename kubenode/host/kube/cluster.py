@@ -1,8 +1,6 @@
-"""The cluster as this node's agent reaches it, with the least rights that each step needs.
+"""The cluster as this node's agent reaches it: `kubenode.ports.Cluster`, put together from the modules beside this one.
 
-The node's own pods and its own Node: as the kubelet (kubelet.conf), whom the node authorizer confines to them.
-Everything else: on workers with the agent's own certificate, on control planes with kubeadm's admin.conf, whose machine
-holds the cluster's CA anyway. etcd: with the API server's client certificate. docs/cluster.md has the table.
+Who asks is chosen for each call, with the least rights that it needs (`access.py`).
 """
 
 from collections.abc import Mapping
@@ -10,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
-from kubenode.errors import HostError, KubenodeError, TryLater
+from kubenode.errors import HostError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac, view
+from kubenode.host.kube.access import Identities
 from kubenode.host.kube.approval import approve
 from kubenode.host.kube.client import Api
-from kubenode.host.kube.etcd import LOCAL_ETCD, Etcd, etcd_access
-from kubenode.host.kube.identity import AgentIdentity
-from kubenode.host.kube.kubeconfig import Access, load_kubeconfig
+from kubenode.host.kube.etcd import Etcd
+from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.leases import Leases
 from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
@@ -49,16 +47,13 @@ class KubeCluster:
         *,
         tokens: Mapping[str, str] | None = None,
         ca: bytes | None = None,
-        etcd_server: str = LOCAL_ETCD,
     ) -> None:
-        self._paths = paths
         self._clock = clock
         self._node = node
         self._desired = desired
         self._tokens = tokens or {}
-        self._ca = ca
-        self._etcd_server = etcd_server
-        self._identity = AgentIdentity(paths.state / "identity", node, desired.by_name[node].pool)
+        self._access = Identities(paths, clock, node, desired, ca)
+        self._leads = desired.by_name[node].role is Role.CONTROL_PLANE
         self._stack = ExitStack()
         self._kubelet_api: Api | None = None
         self._agent_api: Api | None = None
@@ -85,7 +80,7 @@ class KubeCluster:
 
         Raises HostError when the API refuses, or answers what it must not: that will not pass by itself.
         """
-        if not (self._paths.kubernetes / "kubelet.conf").exists():
+        if not self._leads and not self._access.has_joined():
             self.unseen = "this machine has not joined the cluster"
             return None
         try:
@@ -97,9 +92,8 @@ class KubeCluster:
 
     def answers(self) -> tuple[Answer, ...]:
         """Ask the endpoint and every declared control plane; return those that show a certificate of the CA."""
-        ca = self._ca_certificate()
-        host, _, port = self._desired.endpoint.rpartition(":")
-        places = {"endpoint": apiservers.place(host.strip("[]"), int(port))}
+        ca = self._access.ca()
+        places = {"endpoint": self._access.endpoint}
         for peer in self._desired.peers:
             if peer.role is Role.CONTROL_PLANE and peer.address and peer.name != self._node:
                 places[peer.name] = apiservers.place(peer.address, API_PORT)
@@ -164,8 +158,8 @@ class KubeCluster:
 
     def _look(self) -> ClusterView:
         seen = view.look(self._agent(), self._node)
-        pods = {self._node: drain.left_on(self._kubelet(), self._node)}
-        if not self._is_control_plane():
+        pods = {self._node: drain.left_on(self._kubelet(), self._node)} if self._access.has_joined() else {}
+        if not self._leads:
             return replace(seen, pods=pods)
         strangers = [it.name for it in seen.nodes if it.name not in self._desired.by_name]
         return replace(
@@ -179,54 +173,20 @@ class KubeCluster:
 
     # Identities.
 
-    def _is_control_plane(self) -> bool:
-        return (self._paths.kubernetes / "manifests/kube-apiserver.yaml").exists()
-
     def _of(self, node: str) -> Api:
         """Return who may change a node and its pods: its kubelet, or for others a control plane."""
         return self._kubelet() if node == self._node else self._agent()
 
     def _kubelet(self) -> Api:
         if self._kubelet_api is None:
-            access = load_kubeconfig(self._paths.kubernetes / "kubelet.conf")
-            self._kubelet_api = self._stack.enter_context(Api(access))
+            self._kubelet_api = self._stack.enter_context(Api(self._access.kubelet()))
         return self._kubelet_api
 
     def _agent(self) -> Api:
         if self._agent_api is None:
-            admin = self._paths.kubernetes / "admin.conf"
-            access = load_kubeconfig(admin) if self._is_control_plane() else self._own_access()
+            access = self._access.control_plane() if self._leads else self._access.worker(self._kubelet())
             self._agent_api = self._stack.enter_context(Api(access))
         return self._agent_api
 
-    def _own_access(self) -> Access:
-        """Return access by the agent's own certificate, which is asked for or renewed when it is time."""
-        now = self._clock.now()
-        waits = ""
-        try:
-            waits = self._identity.advance(self._kubelet(), now) or ""
-        except KubenodeError:
-            # A renewal that does not come through stops nothing while the old certificate is in force.
-            if self._identity.current(now) is None:
-                raise
-        mine = self._identity.current(now)
-        if mine is None:
-            raise TryLater(
-                f"this node's agent has no certificate yet: {waits}",
-                hint="`kubectl get csr` shows it; agents on control planes approve requests of the fleet's nodes",
-            )
-        kubelet = self._kubelet().access
-        return replace(kubelet, certificate=mine.certificate, key=mine.key, token=None, source="agent.pem")
-
-    def _ca_certificate(self) -> bytes:
-        path = self._paths.kubernetes / "pki/ca.crt"
-        try:
-            return self._ca or path.read_bytes()
-        except OSError as error:
-            raise HostError(
-                f"the cluster's CA certificate {path} cannot be read: {error.strerror}",
-                hint="without it nobody can tell whether this cluster exists already",
-            ) from error
-
     def _etcd(self) -> Etcd:
-        return Etcd(etcd_access(self._paths.kubernetes / "pki", self._etcd_server))
+        return Etcd(self._access.etcd())

@@ -7,10 +7,11 @@ file ends with the sha256 of what stands before it.
 import hashlib
 import json
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kubenode.errors import HostError, KubenodeError
+from kubenode.errors import HostError, KubenodeError, TryLater
 from kubenode.host.files import replacing
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Malformed
@@ -19,8 +20,6 @@ from kubenode.host.kube.reading import Object, find, flag, items, text
 from kubenode.model.kubernetes import EtcdMember, EtcdView
 from kubenode.model.version import Version
 
-LOCAL_ETCD = "https://127.0.0.1:2379"
-"""Where kubeadm's etcd answers on its own machine."""
 _HEALTH_SECONDS = 5
 _SNAPSHOT_SECONDS = 600
 _SUM = hashlib.sha256().digest_size
@@ -29,10 +28,11 @@ _MAX_LINE = 1 << 20
 
 
 class Etcd:
-    """The etcd cluster, seen through one member; `access` is how that member is reached."""
+    """The etcd cluster, seen through the first of these members that can be reached; there is at least one."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, members: Sequence[Access]) -> None:
+        self._access = members[0]
+        self._others = members[1:]
 
     def view(self) -> EtcdView:
         """Return all members, whether each of them answers as healthy, and the alarms.
@@ -94,9 +94,16 @@ class Etcd:
         return total
 
     def _members(self) -> list[EtcdMember]:
-        with Api(self._access) as api:
-            found = items(api.send("POST", "/v3/cluster/member/list", {}), "members")
-        return [self._member(it) for it in found]
+        """Return the members, and stay with the first server that tells."""
+        while True:
+            try:
+                with Api(self._access) as api:
+                    found = items(api.send("POST", "/v3/cluster/member/list", {}), "members")
+                return [self._member(it) for it in found]
+            except TryLater:
+                if not self._others:
+                    raise
+                self._access, self._others = self._others[0], self._others[1:]
 
     def _member(self, it: object) -> EtcdMember:
         """Return a member; one that was added and never started has no name and no addresses."""
@@ -120,21 +127,6 @@ class Etcd:
                 return healthy, Version(text(api.get("/version"), "etcdserver"))
         except (KubenodeError, ValueError):
             return False, None
-
-
-def etcd_access(pki: Path, server: str) -> Access:
-    """Return how a control plane reaches its own member; `pki` is kubeadm's folder. Raises HostError."""
-    try:
-        read = [
-            (pki / name).read_bytes()
-            for name in ("etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key")
-        ]
-    except OSError as error:
-        raise HostError(
-            f"{error.filename} cannot be read: {error.strerror}",
-            hint="a control plane with stacked etcd has it; kubenode does not look after an etcd elsewhere",
-        ) from error
-    return Access(server, read[0], read[1], read[2], source=str(pki))
 
 
 def _named(names: dict[str, str], member: str) -> str:

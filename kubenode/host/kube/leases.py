@@ -59,7 +59,7 @@ class Leases:
         if holding is not None and self._is_there(holding):
             raise TryLater(
                 f"the lease {name} is held by {holding}, which is still a node of the cluster",
-                hint=f"a lease never expires; `kubenode lease break {name}` is for a person who knows what {holding} does",
+                hint=f"it never expires; a person who knows what {holding} does can run `kubenode lease break {name}`",
             )
         lease["spec"] = {"holderIdentity": holder, "acquireTime": stamp(now)}
         lease["metadata"]["annotations"] = {**texts(lease, "metadata", "annotations"), WHY_ANNOTATION: why[:_WHY_SIZE]}
