@@ -1,10 +1,10 @@
 """The command on laptops and builders: everything."""
 
-from kubenode.cli import build, demo, fleet, node, plan, trust
+from kubenode.cli import build, cluster, demo, fleet, node, plan, trust
 from kubenode.cli.app import new_app, run
 
 app = new_app()
-for module in (fleet, trust, plan, build, node, demo):
+for module in (fleet, trust, plan, build, node, cluster, demo):
     module.register(app)
 
 

@@ -191,9 +191,11 @@ class KubeSuite:
         world.node("w1")
         leases.acquire(SLOT, "w1", "", None, NOW)
         with pytest.raises(HostError, match="is not held by w2 any more; nothing was changed"):
-            leases.break_(SLOT, "w2")
-        leases.break_(SLOT, "w1")
+            leases.break_(SLOT, "w2", "jane: dead", NOW)
+        leases.break_(SLOT, "w1", "jane: dead", NOW)
         assert leases.all()[0].holder is None
+        annotations = world.admin.get(f"{LEASES}/{SLOT}")["metadata"]["annotations"]
+        assert annotations == {"kubenode.dev/broken": "2026-11-25T12:00:00.000000Z from w1 by jane: dead"}
 
     # Access.
 
@@ -201,6 +203,11 @@ class KubeSuite:
         first = rbac.install(world.admin, SLOTS)
         assert first == len(rbac.objects(SLOTS))
         assert rbac.install(world.admin, SLOTS) == 0
+        assert rbac.allowed(world.admin) == SLOTS
+        more = {**SLOTS, "edge": frozenset({"slot-pool-edge-0"})}
+        assert rbac.install(world.admin, more) == 2
+        # A pool that is gone takes its rules with it.
+        assert rbac.install(world.admin, SLOTS) == 2
         assert rbac.allowed(world.admin) == SLOTS
         path = "/apis/rbac.authorization.k8s.io/v1/namespaces/kubenode-system/roles/kubenode:slots:workers"
         world.admin.patch(path, {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})

@@ -6,6 +6,7 @@ credentials (`exec`), proxies and servers that are not verified are refused with
 
 import base64
 import binascii
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,37 @@ def load_kubeconfig(path: Path, context: str | None = None) -> Access:
     except Malformed as error:
         said = error.message.replace("the server sent", "there is")
         raise HostError(f"{path}: {said}", hint=f"{path} should be a kubeconfig, as kubeadm writes them") from error
+
+
+def kubeconfig_text(access: Access, user: str) -> str:
+    """Return a kubeconfig with everything in it, as admin.conf has. JSON is YAML without quoting rules."""
+    assert access.certificate is not None and access.key is not None
+    data = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": "kubernetes",
+                "cluster": {"server": access.server, "certificate-authority-data": _encoded(access.ca)},
+            }
+        ],
+        "contexts": [{"name": f"{user}@kubernetes", "context": {"cluster": "kubernetes", "user": user}}],
+        "current-context": f"{user}@kubernetes",
+        "users": [
+            {
+                "name": user,
+                "user": {
+                    "client-certificate-data": _encoded(access.certificate),
+                    "client-key-data": _encoded(access.key),
+                },
+            }
+        ],
+    }
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _encoded(pem: bytes) -> str:
+    return base64.b64encode(pem).decode()
 
 
 def _access(path: Path, cluster: Any, user: Any) -> Access:

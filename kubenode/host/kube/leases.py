@@ -10,7 +10,7 @@ from datetime import datetime
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
-from kubenode.host.kube.names import LEASES, NAMESPACE, NODES, WHY_ANNOTATION
+from kubenode.host.kube.names import BROKEN_ANNOTATION, LEASES, NAMESPACE, NODES, WHY_ANNOTATION
 from kubenode.host.kube.reading import Object, moment, name_of, stamp, text, texts
 from kubenode.model.kubernetes import Lease
 
@@ -72,13 +72,16 @@ class Leases:
         if _holder(lease) == holder and not self._swap(_freed(lease)):
             raise TryLater(f"the lease {name} was changed while it was given back; the next look tells by whom")
 
-    def break_(self, name: str, holder: str) -> None:
+    def break_(self, name: str, holder: str, note: str, now: datetime) -> None:
         """Free a slot that `holder` has, for a person who knows that its holder does nothing any more.
 
-        Raises HostError when somebody else has it by now.
+        `note` (who and why) stays at the lease, in the annotation kubenode.dev/broken, until the next one. Raises
+        HostError when somebody else has the slot by now.
         """
         lease = self._get(name)
-        if _holder(lease) != holder or not self._swap(_freed(lease)):
+        freed = _freed(lease)
+        freed["metadata"]["annotations"][BROKEN_ANNOTATION] = f"{stamp(now)} from {holder} by {note}"[:_WHY_SIZE]
+        if _holder(lease) != holder or not self._swap(freed):
             raise HostError(f"the lease {name} is not held by {holder} any more; nothing was changed")
 
     def _get(self, name: str) -> Object:

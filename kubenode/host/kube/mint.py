@@ -1,7 +1,7 @@
 """Client certificates that a control plane makes for itself, with the CA keys that it holds anyway.
 
-They work before kubeadm has joined the machine and after kubeadm's own certificates have run out. They live in memory,
-for an hour. Nothing else is ever signed with these keys here.
+They work before kubeadm has joined the machine and after kubeadm's own certificates have run out. The agent's live in
+memory, for an hour; `kubenode kubeconfig` makes one for a person. Nothing else is ever signed with these keys here.
 """
 
 from datetime import datetime, timedelta
@@ -25,10 +25,13 @@ def can_mint(ca: Path) -> bool:
     return ca.with_suffix(".crt").exists() and ca.with_suffix(".key").exists()
 
 
-def mint(ca: Path, user: str, groups: tuple[str, ...], now: datetime) -> tuple[bytes, bytes, bytes]:
-    """Return the CA's certificate, a new client certificate for `user`, and its key (PEM).
+def mint(
+    ca: Path, user: str, groups: tuple[str, ...], now: datetime, life: timedelta = LIFETIME
+) -> tuple[bytes, bytes, bytes]:
+    """Return the CA's certificate, a new client certificate for `user`, and its key (PEM); it is good for `life`.
 
-    `ca` names the CA's files without ending. Raises HostError when they cannot be read or do not fit each other.
+    It never outlives the CA. `ca` names the CA's files without ending. Raises HostError when they cannot be read or do
+    not fit each other.
     """
     files = ca.with_suffix(".crt"), ca.with_suffix(".key")
     try:
@@ -47,7 +50,7 @@ def mint(ca: Path, user: str, groups: tuple[str, ...], now: datetime) -> tuple[b
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _SKEW)
-            .not_valid_after(now + LIFETIME)
+            .not_valid_after(min(now + life, authority.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)

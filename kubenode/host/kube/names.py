@@ -10,6 +10,8 @@ CONFIGURATION_ANNOTATION = "kubenode.dev/configuration"
 """On kube-system/kubeadm-config: digest of the fleet's kubeadm documents that the cluster was last configured from."""
 WHY_ANNOTATION = "kubenode.dev/why"
 """On a lease: what its holder does."""
+BROKEN_ANNOTATION = "kubenode.dev/broken"
+"""On a lease: when and from whom a person took it last, who that was, and why."""
 
 NODES = "/api/v1/nodes"
 PODS = "/api/v1/pods"

@@ -15,6 +15,7 @@ from kubenode.plan.requests import AGENTS, pool_group
 
 _API = "rbac.authorization.k8s.io/v1"
 _SLOTS = "kubenode:slots:"
+_ADMINISTRATORS = "kubeadm:cluster-admins"
 _COMPARED = ("rules", "roleRef", "subjects")
 
 
@@ -49,7 +50,20 @@ def install(api: Api, slots: Mapping[str, frozenset[str]]) -> int:
         changed += _create(api, "/api/v1/namespaces", _object("v1", "Namespace", NAMESPACE))
     for wanted in objects(slots):
         changed += _ensure(api, wanted)
+    for pool in sorted(set(allowed(api)) - {pool for pool, names in slots.items() if names}):
+        # A pool that git does not have any more: its nodes' certificates live on for a while.
+        for plural in ("rolebindings", "roles"):
+            changed += api.delete(path_of(f"{RBAC}/namespaces/{NAMESPACE}/{plural}", f"{_SLOTS}{pool}"))
     return changed
+
+
+def administrators(api: Api) -> str:
+    """Return the group of administrators: kubeadm has one of its own since 1.29."""
+    try:
+        api.get(path_of(f"{RBAC}/clusterrolebindings", _ADMINISTRATORS))
+    except NotFound:
+        return "system:masters"
+    return _ADMINISTRATORS
 
 
 def allowed(api: Api) -> dict[str, frozenset[str]]:
