@@ -13,11 +13,12 @@ from pathlib import Path
 
 from kubenode.errors import KubenodeError
 from kubenode.host.kube.client import Api
+from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.process import spawn
 from tests.fakes.kubeapi.pki import Authority
 
 BINARIES = Path(os.environ.get("KUBENODE_KUBERNETES") or Path.home() / ".cache/kubenode/kubernetes")
-START_SECONDS = 120
+START_SECONDS = 600
 
 
 def etcd_binary() -> Path | None:
@@ -38,6 +39,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def patient(access: Access) -> Api:
+    """Return the API for tests: a busy machine must not fail them."""
+    return Api(access, connect_seconds=120, seconds=120)
 
 
 class RealEtcd:
@@ -64,7 +70,7 @@ class RealEtcd:
              "--cert-file", folder / "server.crt", "--key-file", folder / "server.key", "--unsafe-no-fsync"],
             log=folder / "log",
         )  # fmt: skip
-        with Api(self.authority.access(self.url, self.client)) as api:
+        with patient(self.authority.access(self.url, self.client)) as api:
             _wait(lambda: api.send("GET", "/health"), self._process, folder / "log")
 
     def close(self) -> None:
@@ -100,7 +106,7 @@ class RealApiServer:
                 log=folder / "log",
             )  # fmt: skip
             stack.callback(self._end)
-            with Api(self.authority.access(self.url, self.authority.issue("admin", ("system:masters",)))) as api:
+            with patient(self.authority.access(self.url, self.authority.issue("admin", ("system:masters",)))) as api:
                 # Ready means that the default roles are there, too.
                 _wait(lambda: api.get("/api/v1/namespaces/kube-system"), self._process, folder / "log")
                 roles = "/apis/rbac.authorization.k8s.io/v1"

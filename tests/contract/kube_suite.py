@@ -149,7 +149,7 @@ class KubeSuite:
         start = threading.Barrier(len(names))
 
         def attempt(name: str) -> bool:
-            with Api(world.admin.access) as api:
+            with Api(world.admin.access, connect_seconds=120, seconds=120) as api:
                 api.get("/version")
                 start.wait(60)
                 return took(Leases(api), name)
@@ -166,7 +166,7 @@ class KubeSuite:
         worst, rounds, guard = [0], [0], threading.Lock()
 
         def work(name: str) -> None:
-            with Api(world.admin.access) as api:
+            with Api(world.admin.access, connect_seconds=120, seconds=120) as api:
                 leases = Leases(api)
                 for _ in range(8):
                     if took(leases, name):

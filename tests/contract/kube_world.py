@@ -53,7 +53,9 @@ class World:
         return self.as_pair(self.server.authority.issue(name, groups))
 
     def as_pair(self, pair: Pair) -> Api:
-        return self._stack.enter_context(Api(self.server.authority.access(self.server.url, pair)))
+        return self._stack.enter_context(
+            Api(self.server.authority.access(self.server.url, pair), connect_seconds=120, seconds=120)
+        )
 
     def kubelet(self, node: str) -> Api:
         return self.api(kubelet_user(node), ("system:nodes",))

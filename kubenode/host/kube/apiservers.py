@@ -15,8 +15,8 @@ from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.reading import find, items, text
 from kubenode.model.kubernetes import Answer, KubernetesVersion
 
-_SECONDS = 10
-_CONNECT_SECONDS = 3
+_SECONDS = 20
+_CONNECT_SECONDS = 10
 
 
 def versions(api: Api, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], KubernetesVersion | None]:

@@ -57,7 +57,7 @@ class Api:
     """
 
     def __init__(
-        self, access: Access, *, connect_seconds: float = 5, seconds: float = 30, max_bytes: int = MAX_BYTES
+        self, access: Access, *, connect_seconds: float = 15, seconds: float = 60, max_bytes: int = MAX_BYTES
     ) -> None:
         self.access = access
         self._seconds = seconds

@@ -20,7 +20,7 @@ from kubenode.host.kube.reading import Object, find, flag, items, text
 from kubenode.model.kubernetes import EtcdMember, EtcdView
 from kubenode.model.version import Version
 
-_HEALTH_SECONDS = 5
+_HEALTH_SECONDS = 10
 _SNAPSHOT_SECONDS = 600
 _SUM = hashlib.sha256().digest_size
 # Decoded blobs are 32 kB; a line is one of them in base64.
