@@ -165,6 +165,10 @@ class Cluster(Protocol):
         """Ask the endpoint and every declared control plane; return those that show a certificate of the CA."""
         ...
 
+    def create_leases(self, names: frozenset[str]) -> None:
+        """Create leases without a holder; one that exists stays as it is."""
+        ...
+
     def acquire_lease(self, name: str, why: str, previous: str | None) -> None:
         """Take a lease by resourceVersion compare-and-swap. Raise TryLater when its holder is not `previous`."""
         ...

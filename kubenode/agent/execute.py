@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kubenode.agent.execute_cluster import execute_in_cluster
 from kubenode.errors import HostError, NoSpace, TryLater, Untrusted
 from kubenode.fleet.layout import TRUSTED_ROOT_PATH
 from kubenode.model.decision import (
@@ -17,7 +18,7 @@ from kubenode.model.decision import (
     WriteSlot,
 )
 from kubenode.model.documents import Release
-from kubenode.ports import Machine, Progress, ReleaseStore, Slots, Staging
+from kubenode.ports import Cluster, Kubeadm, Machine, Progress, ReleaseStore, Slots, Staging
 from kubenode.trust.bundle import ArtifactVerifier, VerifiedRelease, verify_release
 from kubenode.trust.chain import TrustedTree
 from kubenode.trust.manifest import Artifact
@@ -29,7 +30,10 @@ MAX_STORES = 16
 
 @dataclass(frozen=True)
 class Hands:
-    """What an action may touch; `tree` and `channel` say what a release is verified by."""
+    """What an action may touch; `tree` and `channel` say what a release is verified by.
+
+    `cluster` and `kubeadm` are None on a standalone machine.
+    """
 
     machine: Machine
     slots: Slots
@@ -38,6 +42,8 @@ class Hands:
     tree: TrustedTree
     channel: str
     progress: Progress
+    cluster: Cluster | None = None
+    kubeadm: Kubeadm | None = None
 
 
 def execute(action: Action, hands: Hands) -> None:
@@ -64,6 +70,10 @@ def execute(action: Action, hands: Hands) -> None:
             hands.machine.reboot()
         case PoisonRelease():
             pass
+        case _:
+            if hands.cluster is None or hands.kubeadm is None:
+                raise HostError(f"{type(action).__name__} is nothing for a machine that is no part of a cluster")
+            execute_in_cluster(action, hands.cluster, hands.kubeadm)
 
 
 def _verify(release: Release, manifest: bytes, bundle: bytes, hands: Hands) -> VerifiedRelease:

@@ -4,7 +4,17 @@ from dataclasses import replace
 from datetime import datetime
 
 from kubenode.errors import KubenodeError, StateLost, Untrusted
-from kubenode.model.decision import Action, ActivateSlot, PoisonRelease, Reboot, RestoreEntry, RetireEntry, WriteSlot
+from kubenode.model.decision import (
+    Action,
+    ActivateSlot,
+    KubeadmUpgrade,
+    PoisonRelease,
+    Reboot,
+    Reconfigure,
+    RestoreEntry,
+    RetireEntry,
+    WriteSlot,
+)
 from kubenode.model.journal import Attempt, Journal, Poisoned
 from kubenode.model.observed import Observed
 from kubenode.model.state import TrustState
@@ -13,11 +23,13 @@ from kubenode.ports import StateStore
 
 MAX_ATTEMPTS = 64
 
-_COUNTED_FROM_THE_START = (WriteSlot, ActivateSlot, RetireEntry, RestoreEntry, Reboot)
-"""These touch partitions or restart the machine: a kernel that dies of one can't count it afterwards.
+_COUNTED_FROM_THE_START = (WriteSlot, ActivateSlot, RetireEntry, RestoreEntry, Reboot, KubeadmUpgrade, Reconfigure)
+"""These touch partitions or static pods, or restart the machine: a kernel that dies of one can't count it afterwards.
 
 What frees space is not among them, or a full disk could never be cleared: there is no room for the count.
 """
+
+_TO_A_RELEASE = ("fetch", "write", "activate", "reboot", "pull", "prepare", "snapshot", "upgrade")
 
 _UNFINISHED = "it was begun, and the machine or the agent stopped before it was done"
 _NOT_ARRIVED = "the machine was told to restart, and the release has not run and been blessed since"
@@ -87,7 +99,7 @@ class Memory:
         if journal.superseded is not None and journal.superseded not in bad:
             journal = replace(journal, superseded=None)
         if running is not None and not observed.booted.trial:
-            arrived = {f"{step}:{running}" for step in ("fetch", "write", "activate", "reboot")}
+            arrived = {f"{step}:{running}" for step in _TO_A_RELEASE}
             journal = replace(
                 journal, attempts={key: value for key, value in journal.attempts.items() if key not in arrived}
             )

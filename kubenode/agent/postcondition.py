@@ -6,6 +6,7 @@ from kubenode.model.decision import (
     ActivateSlot,
     ApproveRequests,
     Cordon,
+    CreateLeases,
     DeleteNode,
     Drain,
     FetchRelease,
@@ -100,14 +101,16 @@ def _holds_here(action: Action, here: LocalKubernetes, cluster: ClusterView | No
 
 def _holds_in_cluster(action: Action, cluster: ClusterView) -> bool:
     match action:
+        case CreateLeases(names):
+            return names <= {lease.name for lease in cluster.leases}
         case ReleaseLease(name):
             return all(lease.holder != cluster.me for lease in cluster.leases if lease.name == name)
         case AcquireLease(name):
             return any(lease.name == name and lease.holder == cluster.me for lease in cluster.leases)
         case Cordon(node):
-            return node in cluster.by_name and cluster.by_name[node].cordoned
+            return node in cluster.by_name and cluster.by_name[node].cordoned_by_us
         case Drain(node):
-            return not cluster.pods.get(node)
+            return cluster.pods.get(node) == ()
         case Uncordon(node):
             return node not in cluster.by_name or not cluster.by_name[node].cordoned_by_us
         case PublishReport(report):

@@ -5,9 +5,19 @@ from kubenode.model.decision import (
     Action,
     ActivateSlot,
     Converged,
+    Cordon,
     Decision,
+    Drain,
     FetchRelease,
+    KubeadmInit,
+    KubeadmJoin,
+    KubeadmUpgrade,
+    PrepareKubelet,
+    PullImages,
     Reboot,
+    Reconfigure,
+    RenewCertificates,
+    SnapshotEtcd,
     Stuck,
     Wait,
     WriteSlot,
@@ -44,6 +54,8 @@ def phase(decision: Decision, desired: DesiredState | None, observed: Observed |
             return "Restarting"
         case Wait("Backoff"):
             return "Retrying"
+        case Wait("Draining"):
+            return "Draining"
         case Wait():
             return "Staged" if _staged(desired, observed).status == "True" else "Waiting"
 
@@ -69,6 +81,14 @@ def _doing(action: Action) -> str:
             return "Activating"
         case Reboot():
             return "Restarting"
+        case KubeadmInit() | KubeadmJoin():
+            return "Joining"
+        case PullImages() | PrepareKubelet() | SnapshotEtcd():
+            return "Preparing"
+        case KubeadmUpgrade() | Reconfigure() | RenewCertificates():
+            return "Upgrading"
+        case Cordon() | Drain():
+            return "Draining"
         case _:
             return "Tidying up"
 

@@ -1,7 +1,8 @@
 """One tick: lock, follow the fleet, then observe, decide and do one thing until there is nothing to do now."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from kubenode.agent import report
 from kubenode.agent.execute import Hands, execute
@@ -17,10 +18,22 @@ from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
 from kubenode.model.state import Condition, NodeStatus, Seed
 from kubenode.plan.decide import decide
-from kubenode.ports import Clock, FleetSource, Machine, Progress, ReleaseStore, Slots, Staging, StateStore
+from kubenode.ports import (
+    Clock,
+    Cluster,
+    FleetSource,
+    Kubeadm,
+    Machine,
+    Progress,
+    ReleaseStore,
+    Slots,
+    Staging,
+    StateStore,
+)
+from kubenode.trust.chain import TrustedTree
 
-MAX_ACTIONS = 32
-"""Actions of one tick; a whole update needs about eight. More means that actions undo one another."""
+MAX_ACTIONS = 40
+"""Actions of one tick; a whole update needs about twenty. More means that actions undo one another."""
 
 
 def _silent(_what: str, _done: int, _size: int) -> None:
@@ -31,9 +44,16 @@ def _unheard(_decision: Act) -> None:
     """Tell nobody."""
 
 
+def _no_kubernetes(_desired: DesiredState, _tree: TrustedTree) -> tuple[Cluster, Kubeadm]:
+    raise HostError(
+        "this machine is to be part of a Kubernetes cluster, and its agent cannot do that",
+        hint="Install a release whose agent knows Kubernetes.",
+    )
+
+
 @dataclass(frozen=True)
 class Ports:
-    """What a tick works with. The fleet repo and the stores are opened when their addresses are known."""
+    """What a tick works with. Fleet repo, stores and cluster are opened when their addresses are known."""
 
     clock: Clock
     state: StateStore
@@ -42,6 +62,8 @@ class Ports:
     staging: Staging
     open_fleet: Callable[[Seed], FleetSource]
     open_stores: Callable[[tuple[str, ...]], ReleaseStore]
+    open_kubernetes: Callable[[DesiredState, TrustedTree], tuple[Cluster, Kubeadm]] = _no_kubernetes
+    """Called for nodes of a cluster only."""
     progress: Progress = _silent
     announce: Callable[[Act], None] = _unheard
     """Told of every action before it begins."""
@@ -81,6 +103,8 @@ class _Tick:
     followed: Followed | None = None
     desired: DesiredState | None = None
     observed: Observed | None = None
+    cluster: Cluster | None = None
+    kubeadm: Kubeadm | None = None
     done: list[Action] = field(default_factory=list)
     refused: bool = False
     """Whether evidence of a release was refused."""
@@ -97,9 +121,13 @@ class _Tick:
             memory.trust_commit(seed.fleet_id, followed.tree.oid)
             documents = load_fleet(followed.tree.files, node=seed.node)
             self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
+            if desired.cluster is not None:
+                self.cluster, self.kubeadm = self.ports.open_kubernetes(desired, followed.tree)
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
-            return self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))
+            result = self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))
+            self._tell_the_others(result.status)
+            return result
         except KubenodeError as error:
             return self._result(seed, _decision_for(error), error)
 
@@ -113,6 +141,8 @@ class _Tick:
             tree=followed.tree,
             channel=desired.channel,
             progress=ports.progress,
+            cluster=self.cluster,
+            kubeadm=self.kubeadm,
         )
 
     def _reconcile(self, seed: Seed, memory: Memory, hands: Hands, desired: DesiredState) -> Decision:
@@ -136,8 +166,24 @@ class _Tick:
 
     def _observe(self) -> Observed:
         self.observed = None  # An old look must not be reported as the present.
-        self.observed = observed = self.ports.machine.observe()
+        observed = self.ports.machine.observe()
+        if self.cluster is not None:
+            observed = replace(observed, cluster=self.cluster.view())
+            if observed.kubernetes is None or observed.kubernetes.joined is None:
+                observed = replace(observed, answers=self.cluster.answers())
+        self.observed = observed
         return observed
+
+    def _tell_the_others(self, status: NodeStatus) -> None:
+        """Show in the cluster what this node is about. What others decide by is published by the planner's actions."""
+        view = self.observed.cluster if self.observed is not None else None
+        shown = view.by_name[view.me].report if view is not None and view.me in view.by_name else None
+        if self.cluster is None or shown is None:
+            return
+        told = replace(shown, phase=status.phase, commit=status.commit or "")
+        if told != shown:
+            with suppress(KubenodeError):  # It is news for people, and the next tick tells it again.
+                self.cluster.report(told)
 
     def _perform(self, decision: Act, memory: Memory, hands: Hands) -> bool:
         """Do the action and say whether it worked. What fails is counted, so the planner knows of it."""

@@ -154,6 +154,13 @@ class PruneKubeadm:
 
 
 @dataclass(frozen=True)
+class CreateLeases:
+    """Create these leases, free. Done when they all exist."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
 class AcquireLease:
     """Take a lease by compare-and-swap from `previous` (None: it is free). Done when this node is its holder."""
 
@@ -248,6 +255,7 @@ Action = (
     | Reconfigure
     | RenewCertificates
     | PruneKubeadm
+    | CreateLeases
     | AcquireLease
     | ReleaseLease
     | Cordon

@@ -8,6 +8,7 @@ from kubenode.model.decision import (
     ActivateSlot,
     ApproveRequests,
     Cordon,
+    CreateLeases,
     DeleteNode,
     Drain,
     FetchRelease,
@@ -102,6 +103,8 @@ def _named(action: Action) -> tuple[str, str, str]:
 
 def _named_in_cluster(action: Action) -> tuple[str, str, str]:
     match action:
+        case CreateLeases():
+            return "leases", "all", "Creating leases"
         case AcquireLease(name):
             return "acquire", name, f"Taking the lease {name}"
         case ReleaseLease(name):

@@ -5,13 +5,10 @@ argument, so each rule says why it stands where it stands.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 
 from kubenode.model.decision import (
     Act,
-    Action,
     ActivateSlot,
     Converged,
     Decision,
@@ -26,12 +23,13 @@ from kubenode.model.decision import (
     WriteSlot,
 )
 from kubenode.model.desired import DesiredState
-from kubenode.model.documents import Release, Role
+from kubenode.model.documents import Release
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
-from kubenode.plan import slots, windows
-from kubenode.plan.backoff import held_back
-from kubenode.plan.hops import is_poisoned, path_to_target
+from kubenode.plan import slots
+from kubenode.plan.hops import is_poisoned
+from kubenode.plan.kubernetes import control_plane, gates, joining, leases, restart, upkeep
+from kubenode.plan.node import Node, kubernetes_of
 
 
 def decide(desired: DesiredState, observed: Observed, journal: Journal, now: datetime) -> Decision:
@@ -42,7 +40,17 @@ def decide(desired: DesiredState, observed: Observed, journal: Journal, now: dat
             f"Channel {desired.channel} of pool {desired.pool} lists no release.",
             "Add a release to the channel, or pin one in the pool.",
         )
-    node = _Node(desired, observed, journal, now)
+    node = Node(desired, observed, journal, now)
+    decision = _next(node)
+    if desired.cluster is None:
+        return decision
+    if not isinstance(decision, Act):
+        decision = upkeep.chores(node, decision)
+    return leases.let_go(node, decision, begun=control_plane.begun(node))
+
+
+def _next(node: Node) -> Decision:
+    """Return what brings the machine to its release, and into its cluster."""
     for rule in _RULES:
         decision = rule(node)
         if decision is not None:
@@ -50,77 +58,10 @@ def decide(desired: DesiredState, observed: Observed, journal: Journal, now: dat
     return _stage_and_activate(node, node.path[0])
 
 
-@dataclass(frozen=True)
-class _Node:
-    """The four inputs of a decision and what follows from them."""
-
-    desired: DesiredState
-    observed: Observed
-    journal: Journal
-    now: datetime
-
-    @property
-    def running(self) -> str:
-        return f"release {self.observed.booted.version}"
-
-    @property
-    def channel(self) -> str:
-        """The channel's name, quoted for a message."""
-        return f"`{self.desired.channel}`"
-
-    @property
-    def target(self) -> Release:
-        return self.desired.target
-
-    @property
-    def on_target(self) -> bool:
-        return self.observed.booted.root_hash == self.target.root_hash
-
-    @property
-    def version_reused(self) -> bool:
-        return not self.on_target and self.observed.booted.version == self.target.version
-
-    @cached_property
-    def path(self) -> tuple[Release, ...]:
-        """The releases still to run, the target last; empty when there is nothing to do or no way."""
-        if self.on_target or self.version_reused:
-            return ()
-        # A hop to what runs already would be no hop, whatever version its document claims.
-        running = self.observed.booted.root_hash
-        releases = tuple(release for release in self.desired.releases if release.root_hash != running)
-        return path_to_target(self.observed.booted.version, releases, self.journal.poisoned)
-
-    @property
-    def hop(self) -> Release | None:
-        return self.path[0] if self.path else None
-
-    @property
-    def goes_down(self) -> bool:
-        return self.hop is not None and self.hop.version < self.observed.booted.version
-
-    @property
-    def member(self) -> Role | None:
-        """As what this machine is part of a cluster."""
-        return self.observed.kubernetes.joined if self.observed.kubernetes is not None else None
-
-    @property
-    def may_disrupt(self) -> bool:
-        """Whether this node may be changed and restarted at all (windows only say when)."""
-        return not self.desired.halted and not self.member
-
-    def act(self, action: Action, why: str, *then: str) -> Decision:
-        """Return the action, or the reason why it may not be tried (again) now."""
-        return held_back(action, self.journal, self.now) or Act(action, why, then)
-
-    def onwards(self) -> tuple[str, ...]:
-        """Name the steps after the restart, for people."""
-        return ("trial boot", *(f"continue to release {release.version}" for release in self.path[1:]))
+_Rule = Callable[[Node], Decision | None]
 
 
-_Rule = Callable[[_Node], Decision | None]
-
-
-def _trial(node: _Node) -> Decision | None:
+def _trial(node: Node) -> Decision | None:
     # First, because until systemd's health gate has spoken it is open which release this machine runs: touching an
     # entry or a slot now could take away what it falls back to.
     if not node.observed.booted.trial:
@@ -131,7 +72,7 @@ def _trial(node: _Node) -> Decision | None:
     )
 
 
-def _remember_failed_trial(node: _Node) -> Decision | None:
+def _remember_failed_trial(node: Node) -> Decision | None:
     # Before any entry is removed: the counter in its name is the only witness of the failure.
     for entry in slots.failed_trials(node.observed, node.journal):
         manifest = next((r.manifest for r in node.desired.releases if r.root_hash == entry.root_hash), None)
@@ -144,7 +85,7 @@ def _remember_failed_trial(node: _Node) -> Decision | None:
     return None
 
 
-def _boot_entry_missing(node: _Node) -> Decision | None:
+def _boot_entry_missing(node: Node) -> Decision | None:
     # Before entries are removed or slots written: with no entry to come back to, every further step makes it worse.
     if slots.booted_entry(node.observed) is not None:
         return None
@@ -157,7 +98,7 @@ def _boot_entry_missing(node: _Node) -> Decision | None:
     )
 
 
-def _restore_superseded(node: _Node) -> Decision | None:
+def _restore_superseded(node: Node) -> Decision | None:
     # A downgrade marks the running entry bad before it adds the older one. If the channel moves on in between, the
     # mark would stay and a newer release that fails would be started for ever, as the newest of nothing but bad ones.
     entry = slots.booted_entry(node.observed)
@@ -169,9 +110,9 @@ def _restore_superseded(node: _Node) -> Decision | None:
     )
 
 
-def _remove_stray_entries(node: _Node) -> Decision | None:
+def _remove_stray_entries(node: Node) -> Decision | None:
     # Allowed at any time, halted or not: this prevents a change that the next power cut would make.
-    wanted = node.hop if node.may_disrupt else None
+    wanted = node.hop if _may_start(node) else None
     for entry in slots.stray_entries(node.observed, node.journal, wanted):
         return node.act(
             RetireEntry(entry),
@@ -180,7 +121,17 @@ def _remove_stray_entries(node: _Node) -> Decision | None:
     return None
 
 
-def _stray_because(node: _Node, root_hash: str) -> str:
+def _may_start(node: Node) -> bool:
+    """Say whether the next release may be what the next boot starts, should it be activated already."""
+    if node.desired.halted or gates.local_role(node) is not None:
+        return False
+    if node.member is None or node.hop is None:
+        return True
+    # When the API is away, what was allowed before still stands: the node was emptied and its lease is never stolen.
+    return node.view is None or restart.permitted(node, node.hop)
+
+
+def _stray_because(node: Node, root_hash: str) -> str:
     if root_hash != node.observed.spare:
         return "its slot holds something else"
     if any(bad.root_hash == root_hash for bad in node.journal.poisoned):
@@ -189,12 +140,12 @@ def _stray_because(node: _Node, root_hash: str) -> str:
         return "it is not the next release of this node"
     if node.desired.halted:
         return "the fleet is halted"
-    if node.member is not None:
-        return "this machine is part of a cluster"
+    if node.member is not None and not _may_start(node):
+        return "this member of the cluster may not restart now"
     return "it has to be tried with a counter, so that the machine can fall back"
 
 
-def _prune(node: _Node) -> Decision | None:
+def _prune(node: Node) -> Decision | None:
     # Before the next download, so that the leftovers of a channel that moved on can't fill the disk for good.
     hop = node.hop
     downloads = (node.observed.fetched | node.observed.partial) - ({hop.manifest} if hop else frozenset())
@@ -207,15 +158,18 @@ def _prune(node: _Node) -> Decision | None:
     )
 
 
-def _converged(node: _Node) -> Decision | None:
+def _converged(node: Node) -> Decision | None:
     # After the tidying rules, so that "converged" also means that nothing is left over. What runs and was blessed is
     # good even if it is listed as poisoned: it has passed its gate since.
     if not node.on_target:
         return None
+    role = gates.local_role(node)
+    if role is not None:
+        return role
     return Converged(f"This node runs {node.running}, as commit {node.desired.commit[:12]} says.")
 
 
-def _no_way(node: _Node) -> Decision | None:
+def _no_way(node: Node) -> Decision | None:
     if node.path:
         return None
     target = node.target
@@ -233,7 +187,17 @@ def _no_way(node: _Node) -> Decision | None:
             f"Look for the failed boots in the journal (journalctl --list-boots). Then move channel {node.channel}"
             " to a repaired release.",
         )
+    kubelet, new = node.here.kubelet if node.here is not None else None, kubernetes_of(target)
+    if node.member is not None and (new is None or (kubelet is not None and new.minor < kubelet.minor)):
+        return Stuck(
+            "KubernetesDowngrade",
+            f"Release {target.version} has {new or 'no Kubernetes'}, and this member of the cluster runs {kubelet}: "
+            "Kubernetes never goes back by a minor.",
+            f"Move channel {node.channel} to a release with the same minor or a newer one.",
+        )
     floor = "" if target.floor is None else f"; it can be reached from {target.floor} or newer"
+    if node.member is not None:
+        floor += f"; Kubernetes {kubelet} goes to {new} minor by minor"
     return Stuck(
         "NoUpgradePath",
         f"No releases of channel {node.channel} lead from {node.running} to release {target.version}{floor}.",
@@ -241,12 +205,14 @@ def _no_way(node: _Node) -> Decision | None:
     )
 
 
-def _reboot(node: _Node) -> Decision | None:
+def _reboot(node: Node) -> Decision | None:
     hop = node.hop
     if hop is None or not slots.is_activated(hop, node.observed):
         return None
-    # Halted fleets and cluster members never get here: their activated entry was a stray one.
-    return _outside_window(node, f"restart into release {hop.version}") or node.act(
+    # Halted fleets and members that may not leave never get here: their activated entry was a stray one.
+    if node.member is not None and node.view is None:
+        return gates.begin(node, f"restart into release {hop.version}")
+    return node.outside_window(f"restart into release {hop.version}") or node.act(
         Reboot(hop),
         f"Release {hop.version} is activated in slot {node.observed.booted.slot.other}; {node.running} in slot "
         f"{node.observed.booted.slot} is its fallback.",
@@ -261,13 +227,14 @@ _RULES: tuple[_Rule, ...] = (
     _restore_superseded,
     _remove_stray_entries,
     _prune,
+    joining.enter,
     _converged,
     _no_way,
     _reboot,
 )
 
 
-def _stage_and_activate(node: _Node, hop: Release) -> Decision:
+def _stage_and_activate(node: Node, hop: Release) -> Decision:
     """Bring the next release into the spare slot, at any time, and make it start, when that is allowed."""
     observed = node.observed
     slot = observed.booted.slot.other
@@ -299,7 +266,8 @@ def _stage_and_activate(node: _Node, hop: Release) -> Decision:
     return (
         _forbidden(node, hop)
         or _no_fallback(node)
-        or _outside_window(node, f"activate release {hop.version}")
+        or (control_plane.pass_one(node, hop) or restart.prepare(node, hop) if node.member is not None else None)
+        or node.outside_window(f"activate release {hop.version}")
         or node.act(
             ActivateSlot(hop, slots.booted_entry(observed) if node.goes_down else None),
             f"Release {hop.version} is staged in slot {slot} and is {_place(node)}.",
@@ -309,7 +277,7 @@ def _stage_and_activate(node: _Node, hop: Release) -> Decision:
     )
 
 
-def _place(node: _Node) -> str:
+def _place(node: Node) -> str:
     """Say what the next release is on the way to the target."""
     if node.goes_down:
         return f"where channel {node.channel} was moved back to"
@@ -318,20 +286,13 @@ def _place(node: _Node) -> str:
     return f"the next hop to release {node.target.version}"
 
 
-def _forbidden(node: _Node, hop: Release) -> Decision | None:
+def _forbidden(node: Node, hop: Release) -> Decision | None:
     if node.desired.halted:
         return Wait("Halted", f"The fleet is halted; release {hop.version} is staged and waits.")
-    if node.member is not None:
-        return Stuck(
-            "KubernetesUpdatesNotSupported",
-            f"This machine is a {node.member} of a cluster, and kubenode cannot update cluster members "
-            f"yet (no leases, no drain); release {hop.version} is staged and not started.",
-            f"Keep the pool on {node.running}, or take the machine out of the cluster (drain, kubeadm reset) first.",
-        )
-    return None
+    return gates.local_role(node)
 
 
-def _no_fallback(node: _Node) -> Decision | None:
+def _no_fallback(node: Node) -> Decision | None:
     # A trial is only safe when the loader comes back to what runs. A bad entry sorts behind every newer one, even one
     # that failed: the machine would start the failed release for ever.
     entry = slots.booted_entry(node.observed)
@@ -341,21 +302,4 @@ def _no_fallback(node: _Node) -> Decision | None:
         "NoFallback",
         f"The boot entry of {node.running} is not marked good, so the machine could not fall back to it.",
         "Restart the machine once: its health gate then marks the running release good.",
-    )
-
-
-def _outside_window(node: _Node, what: str) -> Decision | None:
-    if windows.is_open(node.desired.windows, node.now):
-        return None
-    opening = windows.next_opening(node.desired.windows, node.now)
-    if opening is None:
-        return Stuck(
-            "NoWindow",
-            f"To {what} a maintenance window is needed, and none of pool {node.desired.pool} ever opens.",
-            "Check days, duration and time zone of the pool's windows (an image without tzdata knows only UTC).",
-        )
-    return Wait(
-        "OutsideWindow",
-        f"Waiting to {what} until the maintenance window opens at {opening:%Y-%m-%d %H:%M} UTC.",
-        opening,
     )

@@ -1,10 +1,23 @@
 """Which releases lead from the one that runs to the target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from kubenode.model.documents import Release
 from kubenode.model.journal import Poisoned
 from kubenode.model.version import Version
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One step of a way: to a release, from the one before it; None is what runs."""
+
+    before: Release | None
+    release: Release
+
+
+def _any(_hop: Hop) -> bool:
+    return True
 
 
 def is_poisoned(release: Release, poisoned: Sequence[Poisoned]) -> bool:
@@ -16,13 +29,18 @@ def is_poisoned(release: Release, poisoned: Sequence[Poisoned]) -> bool:
     return any(bad.root_hash == release.root_hash or bad.manifest == release.manifest for bad in poisoned)
 
 
-def path_to_target(start: Version, releases: Sequence[Release], poisoned: Sequence[Poisoned]) -> tuple[Release, ...]:
+def path_to_target(
+    start: Version,
+    releases: Sequence[Release],
+    poisoned: Sequence[Poisoned],
+    allowed: Callable[[Hop], bool] = _any,
+) -> tuple[Release, ...]:
     """Return the releases to run one after the other, the target last; empty when there is no way.
 
     `releases` is the channel, target first. The way has the fewest hops; of several such, the one whose early hops are
-    newest. Every hop goes up, honours the floor of the release it goes to and is not poisoned. A target that is older
-    than `start` is one hop down: the channel was moved back on purpose, and what lies between is what it moves away
-    from.
+    newest. Every hop goes up, honours the floor of the release it goes to, is not poisoned and is `allowed`. A target
+    that is older than `start` is one hop down: the channel was moved back on purpose, and what lies between is what it
+    moves away from.
     """
     target = releases[0]
     if is_poisoned(target, poisoned):
@@ -36,14 +54,16 @@ def path_to_target(start: Version, releases: Sequence[Release], poisoned: Sequen
     steps = [target, *sorted(between, key=lambda release: release.version, reverse=True)]
     onwards: list[tuple[Release, ...]] = []
     for step in steps:
-        rest = _best(step.version, onwards) if onwards else ()
+        rest = _best(step, step.version, onwards, allowed) if onwards else ()
         onwards.append((step, *rest) if rest or step is target else ())
-    return _best(start, onwards)
+    return _best(None, start, onwards, allowed)
 
 
-def _best(start: Version, ways: Sequence[tuple[Release, ...]]) -> tuple[Release, ...]:
+def _best(
+    before: Release | None, start: Version, ways: Sequence[tuple[Release, ...]], allowed: Callable[[Hop], bool]
+) -> tuple[Release, ...]:
     """Return the shortest of the ways (newest first step first) that can be entered from `start`."""
-    open_ways = [way for way in ways if way and _may_update(start, way[0])]
+    open_ways = [way for way in ways if way and _may_update(start, way[0]) and allowed(Hop(before, way[0]))]
     return min(open_ways, key=len, default=())
 
 
