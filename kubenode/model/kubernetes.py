@@ -181,8 +181,7 @@ class ClusterView:
     `apiservers`: every control plane with the version its API server answered itself, None when it did not answer.
     `etcd` is None where it cannot be seen: on workers. `pods`: what a drain of a node still waits for; only of this
     node and, on control planes, of nodes that git does not know. `tokens`: nodes whose bootstrap token is published.
-    `slots`: the leases that each pool's agents may take, as the access rules in the cluster say. Workers see none of
-    `tokens`, `requests` and `slots`.
+    Workers see neither `tokens` nor `requests`.
     """
 
     me: str
@@ -195,7 +194,6 @@ class ClusterView:
     pods: Mapping[str, tuple[EvictablePod, ...]] = field(default_factory=dict)
     tokens: frozenset[str] = frozenset()
     requests: tuple[CertificateRequest, ...] = ()
-    slots: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, ClusterNode]:

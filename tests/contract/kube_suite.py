@@ -495,8 +495,9 @@ class KubeSuite:
         fleet = peers(cp_1="control-plane", w1="workers")
         boss = world.machine(tmp_path / "cp-1", "cp-1", fleet, at, tokens={"w1": "abcdef.0123456789abcdef"})
         worker = world.machine(tmp_path / "w1", "w1", fleet, at)
-        boss.install(SLOTS)
-        boss.install(SLOTS)
+        for _ in range(2):
+            boss.create_leases(frozenset().union(*SLOTS.values()))
+        assert rbac.allowed(world.admin) == {"workers": {SLOT}}
         assert worker.view() is None
         assert "this node's agent has no certificate yet: the certificate request kubenode-agent-w1-" in worker.unseen
         boss.approve(frozenset(pending(world.admin)))
@@ -526,7 +527,7 @@ class KubeSuite:
         for attempt in (
             lambda: worker.delete_node("w1"),
             lambda: worker.approve(frozenset({"x"})),
-            lambda: worker.install({**SLOTS, "more": frozenset({"slot-pool-more-0"})}),
+            lambda: worker.create_leases(frozenset({"slot-pool-workers-1"})),
             lambda: worker.cordon("cp-1"),
         ):
             with pytest.raises(Forbidden):

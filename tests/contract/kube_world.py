@@ -16,7 +16,7 @@ from kubenode.host.paths import Paths
 from kubenode.model.desired import DesiredCluster, Peer
 from kubenode.model.documents import Release, Role
 from kubenode.model.version import Version
-from kubenode.plan.requests import AGENTS, CLIENT_SIGNER, agent_user, kubelet_user, pool_group
+from kubenode.plan.kubernetes.requests import AGENTS, CLIENT_SIGNER, agent_user, kubelet_user, pool_group
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

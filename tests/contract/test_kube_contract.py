@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import HostError
+from kubenode.host.kube import rbac
 from kubenode.model.kubernetes import EvictablePod
 from kubenode.model.version import Version
 from tests.contract import kube_real
-from tests.contract.kube_suite import SLOTS, KubeSuite, world
+from tests.contract.kube_suite import SLOT, KubeSuite, world
 from tests.contract.kube_world import World, peers, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
@@ -54,7 +55,9 @@ class TestRealApiServer(KubeSuite):
         world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
         world.node("old")
         world.pod("web", "old", owner="ReplicaSet")
-        boss = world.machine(tmp_path, "cp-1", peers(cp_1="control-plane"), datetime.now(UTC), tokens=TOKENS)
+        boss = world.machine(
+            tmp_path, "cp-1", peers(cp_1="control-plane", w1="workers"), datetime.now(UTC), tokens=TOKENS
+        )
         folder = tmp_path / "etc/kubernetes"
         (folder / "manifests").mkdir()
         (folder / "manifests/etcd.yaml").touch()
@@ -68,13 +71,16 @@ class TestRealApiServer(KubeSuite):
             (folder / "pki/ca.key").unlink()
             admin = world.server.authority.issue("kubernetes-admin", ("system:masters",))
             write_kubeconfig(folder / "admin.conf", world.server.url, world.server.authority, admin)
-        boss.install(SLOTS)
+        boss.create_leases(frozenset({"slot-control-plane-0", SLOT, "slot-pool-gone-0"}))
+        rbac.install(world.admin, {"gone": frozenset({"slot-pool-gone-0"})})
         boss.set_tokens(frozenset(TOKENS))
         seen = boss.view()
         assert seen is not None and seen.etcd is not None, boss.unseen
         assert [(it.name, it.healthy, it.version) for it in seen.etcd.members] == [("cp-1", True, Version("3.4.23"))]
         assert seen.pods == {"cp-1": (), "old": (EvictablePod("default", "web"),)}
-        assert (seen.tokens, seen.slots, seen.configuration) == (frozenset({"w1"}), SLOTS, None)
+        assert (seen.tokens, seen.configuration, len(seen.leases)) == (frozenset({"w1"}), None, 3)
+        # The rules were those of another pool: looking repaired them.
+        assert rbac.allowed(world.admin) == {"workers": {SLOT}}
         boss.cordon("old")
         assert [it.ending for it in boss.evict_some("old", force=False)] == [True]
         with pytest.raises(HostError, match="the etcd member cp-1 is not removed: it is the only one"):

@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kubenode.host.kube.requests import Unacceptable, read_request
 from kubenode.model.desired import Peer
-from kubenode.plan.requests import CLIENT_SIGNER, SERVING_SIGNER, is_ours, refusal
+from kubenode.plan.kubernetes.requests import CLIENT_SIGNER, SERVING_SIGNER, is_ours, refusal
 from tests.contract.kube_world import peers
 from tests.fakes.kubeapi.pki import request
 

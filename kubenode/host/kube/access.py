@@ -22,7 +22,7 @@ from kubenode.host.kube.mint import can_mint, mint
 from kubenode.host.paths import Paths
 from kubenode.model.desired import DesiredCluster
 from kubenode.model.documents import Role
-from kubenode.plan.requests import agent_user
+from kubenode.plan.kubernetes.requests import agent_user
 from kubenode.ports import Clock
 
 ETCD_PORT = 2379

@@ -10,7 +10,7 @@ from kubenode.host.kube.names import REQUESTS
 from kubenode.host.kube.reading import Object, name_of
 from kubenode.host.kube.requests import pending
 from kubenode.model.desired import Peer
-from kubenode.plan.requests import refusal
+from kubenode.plan.kubernetes.requests import refusal
 
 
 def approve(api: Api, names: Set[str], peers: Mapping[str, Peer], now: datetime) -> None:

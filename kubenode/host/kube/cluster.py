@@ -133,10 +133,11 @@ class KubeCluster:
 
     # What control planes do for all.
 
-    def install(self, slots: Mapping[str, frozenset[str]]) -> None:
-        """Have the namespace, the access rules and the leases of each pool in the cluster."""
-        rbac.install(self._agent(), slots)
-        Leases(self._agent()).ensure(frozenset().union(*slots.values()))
+    def create_leases(self, names: frozenset[str]) -> None:
+        """Create leases without a holder, with the namespace and the access rules that let the pools take them."""
+        leases = Leases(self._agent())
+        rbac.install(self._agent(), rbac.slots(names | {it.name for it in leases.all()}, self._desired.pools))
+        leases.ensure(names)
 
     def approve(self, requests: frozenset[str]) -> None:
         """Approve pending certificate requests by name, if the trusted fleet allows them; others raise HostError."""
@@ -161,6 +162,10 @@ class KubeCluster:
         pods = {self._node: drain.left_on(self._kubelet(), self._node)} if self._access.has_joined() else {}
         if not self._leads:
             return replace(seen, pods=pods)
+        # Access rules that somebody changed, or that belong to a pool which git has no more, are repaired in passing.
+        slots = rbac.slots({lease.name for lease in seen.leases}, self._desired.pools)
+        if slots and rbac.allowed(self._agent()) != slots:
+            rbac.install(self._agent(), slots)
         strangers = [it.name for it in seen.nodes if it.name not in self._desired.by_name]
         return replace(
             seen,
@@ -168,7 +173,6 @@ class KubeCluster:
             etcd=self._etcd().view(),
             tokens=Tokens(self._agent()).nodes(self._clock.now()),
             requests=tuple(request for _, (_, request) in sorted(pending(self._agent()).items())),
-            slots=rbac.allowed(self._agent()),
         )
 
     # Identities.

@@ -22,7 +22,7 @@ from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
 from kubenode.host.kube.names import REQUESTS
 from kubenode.host.kube.reading import Object, items, text
-from kubenode.plan.requests import AGENTS, CLIENT_SIGNER, agent_user, pool_group
+from kubenode.plan.kubernetes.requests import AGENTS, CLIENT_SIGNER, agent_user, pool_group
 
 _LIFETIME = 30 * 24 * 3600
 """Seconds; API servers before 1.22 ignore it and give what their controller manager is set to (a year)."""

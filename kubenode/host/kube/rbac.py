@@ -5,17 +5,19 @@ authorizer confines. Nor can it restrict `create` by name, so control planes cre
 RBAC Authorization", "Referring to resources").
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Set
 
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
 from kubenode.host.kube.names import NAMESPACE, RBAC
 from kubenode.host.kube.reading import Object, items, name_of
-from kubenode.plan.requests import AGENTS, pool_group
+from kubenode.plan.kubernetes.requests import AGENTS, pool_group
 
 _API = "rbac.authorization.k8s.io/v1"
 _SLOTS = "kubenode:slots:"
 _ADMINISTRATORS = "kubeadm:cluster-admins"
+_LEASE = re.compile(r"slot-pool-(.+)-[0-9]+")
 _COMPARED = ("rules", "roleRef", "subjects")
 
 
@@ -55,6 +57,17 @@ def install(api: Api, slots: Mapping[str, frozenset[str]]) -> int:
         for plural in ("rolebindings", "roles"):
             changed += api.delete(path_of(f"{RBAC}/namespaces/{NAMESPACE}/{plural}", f"{_SLOTS}{pool}"))
     return changed
+
+
+def slots(leases: Set[str], pools: Iterable[str]) -> dict[str, frozenset[str]]:
+    """Return the leases of each of these pools, by name: those of control planes are no pool's."""
+    found: dict[str, set[str]] = {}
+    known = frozenset(pools)
+    for name in leases:
+        match = _LEASE.fullmatch(name)
+        if match is not None and match[1] in known:
+            found.setdefault(match[1], set()).add(name)
+    return {pool: frozenset(names) for pool, names in sorted(found.items())}
 
 
 def administrators(api: Api) -> str:

@@ -1,4 +1,4 @@
-"""Certificate requests as the API shows them, read strictly; `kubenode.plan.requests` says who may get what.
+"""Certificate requests as the API shows them, read strictly; `kubenode.plan.kubernetes.requests` says who may get what.
 
 Whatever a certificate could carry beyond the fields of `CertificateRequest` is refused here: other extensions, other
 attributes of the subject, other kinds of names, a key that is weak or not the asker's own.
@@ -17,7 +17,7 @@ from kubenode.host.kube.errors import Malformed
 from kubenode.host.kube.names import REQUESTS
 from kubenode.host.kube.reading import Object, items, name_of, shown, text
 from kubenode.model.kubernetes import CertificateRequest
-from kubenode.plan.requests import CLIENT_SIGNER, SERVING_SIGNER, is_ours
+from kubenode.plan.kubernetes.requests import CLIENT_SIGNER, SERVING_SIGNER, is_ours
 
 _MAX_BYTES = 16 << 10
 _BEGIN = b"-----BEGIN CERTIFICATE REQUEST-----"
