@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kubenode.errors import KubenodeError
 from kubenode.host.kube.client import Api
+from kubenode.host.kube.errors import Malformed
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.process import spawn
 from tests.fakes.kubeapi.pki import Authority
@@ -107,6 +108,7 @@ class RealApiServer:
             )  # fmt: skip
             stack.callback(self._end)
             with patient(self.authority.access(self.url, self.authority.issue("admin", ("system:masters",)))) as api:
+                _wait(lambda: _ready(api), self._process, folder / "log")
                 # Ready means that the default roles are there, too.
                 _wait(lambda: api.get("/api/v1/namespaces/kube-system"), self._process, folder / "log")
                 roles = "/apis/rbac.authorization.k8s.io/v1"
@@ -120,6 +122,15 @@ class RealApiServer:
     def _end(self) -> None:
         self._process.kill()
         self._process.wait(30)
+
+
+def _ready(api: Api) -> None:
+    """Raise unless /readyz says ok, which is text and therefore Malformed; every failing check is a 500."""
+    try:
+        api.get("/readyz")
+    except Malformed as error:
+        if not str(error).endswith("did not send JSON: b'ok'"):
+            raise
 
 
 def _wait(ready: object, process: object, log: Path) -> None:

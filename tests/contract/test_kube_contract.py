@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import HostError
-from kubenode.host.kube import rbac
+from kubenode.host.kube import drain, rbac
 from kubenode.model.kubernetes import EvictablePod
 from kubenode.model.version import Version
 from tests.contract import kube_real
@@ -35,6 +35,17 @@ class TestFakeApiServer(KubeSuite):
         fake = FakeApiServer(Authority(), tmp_path)
         yield fake
         fake.close()
+
+    @pytest.mark.parametrize(("version", "group"), [("v1.21.14", "policy/v1beta1"), ("v1.34.2", "policy/v1")])
+    def test_evictions_are_asked_for_as_the_server_offers(
+        self, server: FakeApiServer, world: World, version: str, group: str
+    ):
+        server.version = version
+        world.node("w1")
+        world.pod("web", "w1", owner="ReplicaSet")
+        own = world.kubelet("w1")
+        assert drain.eviction_version(own) == group
+        assert [it.ending for it in drain.evict_some(own, "w1")] == [True]
 
 
 @pytest.mark.skipif(bool(kube_real.missing()), reason=kube_real.missing() or "-")
