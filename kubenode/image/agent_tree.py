@@ -33,7 +33,9 @@ NOT_ON_NODES = frozenset({"bcrypt", "jsonschema", "packaging", "pyrage", "uv"})
 """What only laptops and builders import: `validate`, `seal` and this module."""
 LAPTOP_ONLY = frozenset({"_data", "image", "lab", "__main__.py"})
 """What a node does not import, at the top of the kubenode package."""
-NODE_CLI = frozenset({"__init__.py", "agent.py", "app.py", "node.py", "options.py", "output.py", "wire.py"})
+NODE_CLI = frozenset(
+    {"__init__.py", "agent.py", "app.py", "cluster.py", "node.py", "options.py", "output.py", "wire.py"}
+)
 """All that a node imports of `kubenode.cli`: what is not named here is for laptops and builders."""
 JUNK = ("**/__pycache__", "**/tests", "bin", "**/*.pyi", "**/py.typed", ".lock", "**/*.dist-info/RECORD")
 

@@ -69,10 +69,13 @@ class LocalKubernetes:
 
 @dataclass(frozen=True)
 class Answer:
-    """A declared control plane, or the endpoint, that answered with a certificate of the cluster's CA."""
+    """A declared control plane, or the endpoint, that answered with a certificate of the cluster's CA.
+
+    `version` is None when it would not say: refused, failing, or not readable. It has answered nevertheless.
+    """
 
     name: str
-    version: KubernetesVersion
+    version: KubernetesVersion | None
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,7 @@ class ClusterView:
     `apiservers`: every control plane with the version its API server answered itself, None when it did not answer.
     `etcd` is None where it cannot be seen: on workers. `pods`: what a drain of a node still waits for; only of this
     node and, on control planes, of nodes that git does not know. `tokens`: nodes whose bootstrap token is published.
+    Workers see neither `tokens` nor `requests`.
     """
 
     me: str

@@ -49,6 +49,7 @@ USED_LATE = (
     "kubenode.fleet.desired",
     "kubenode.host.git",
     "kubenode.host.http",
+    "kubenode.host.kube.cluster",
     "kubenode.host.stores",
     "kubenode.host.slotwriter",
     "sigstore.models",

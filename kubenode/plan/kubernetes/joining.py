@@ -60,10 +60,14 @@ def _versions(node: Node) -> Decision | None:
     assert here is not None
     if skew.may_join(node.desired.role, here.kubelet, answers):
         return None
-    found = gates.names({str(answer.version) for answer in answers})
+    versions = [answer.version for answer in answers if answer.version is not None]
+    if len(versions) < len(answers):
+        silent = gates.names({answer.name for answer in answers if answer.version is None})
+        return Wait("CannotJoinYet", f"Waiting until the API server of {silent} says its version.")
+    found = gates.names({str(version) for version in versions})
     message = f"A {node.desired.role} with kubelet {here.kubelet} cannot join API servers of {found}"
-    newest = max(answer.version for answer in answers)
-    if here.kubelet > min(answer.version for answer in answers) or len({it.version for it in answers}) > 1:
+    newest = max(versions)
+    if here.kubelet > min(versions) or len(set(versions)) > 1:
         return Wait("CannotJoinYet", f"{message}; it waits for the control plane to move.")
     return Stuck(
         "NoReleaseToJoin",

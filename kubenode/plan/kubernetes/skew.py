@@ -49,8 +49,11 @@ def may_join(role: Role, kubelet: KubernetesVersion | None, answers: Sequence[An
 
     kubeadm joins a control plane only at the cluster's own minor, and never while that is changing.
     """
-    versions = [answer.version for answer in answers]
-    if kubelet is None or not versions or not all(kubelet_fits(kubelet, version) for version in versions):
+    versions = [answer.version for answer in answers if answer.version is not None]
+    # One that answers and does not say its version may be of any.
+    if kubelet is None or not versions or len(versions) < len(answers):
+        return False
+    if not all(kubelet_fits(kubelet, version) for version in versions):
         return False
     return role is Role.WORKER or {version.minor for version in versions} == {kubelet.minor}
 

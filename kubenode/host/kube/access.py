@@ -1,0 +1,117 @@
+"""How each identity of a node reaches the API and etcd, with the least rights that are possible.
+
+| what | as whom |
+|---|---|
+| the node's own pods and its own Node | the kubelet (kubelet.conf), whom the node authorizer confines to them |
+| everything else on a worker | the agent's own certificate |
+| everything else on a control plane | a short-lived certificate made with the cluster's CA, which lies there anyway |
+| etcd, from a control plane | the same, made with etcd's CA |
+
+Where there is no CA key (an external CA), kubeadm's own admin.conf and etcd client certificate are used instead.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from kubenode.errors import HostError, KubenodeError, TryLater
+from kubenode.host.kube.apiservers import place
+from kubenode.host.kube.client import Api
+from kubenode.host.kube.identity import AgentIdentity
+from kubenode.host.kube.kubeconfig import Access, load_kubeconfig
+from kubenode.host.kube.mint import can_mint, mint
+from kubenode.host.paths import Paths
+from kubenode.model.desired import DesiredCluster
+from kubenode.model.documents import Role
+from kubenode.plan.kubernetes.requests import agent_user
+from kubenode.ports import Clock
+
+ETCD_PORT = 2379
+_MASTERS = ("system:masters",)
+
+
+class Identities:
+    """The identities of one node; `ca` is the cluster's CA certificate (PEM) for a machine without kubeadm's files."""
+
+    def __init__(self, paths: Paths, clock: Clock, node: str, desired: DesiredCluster, ca: bytes | None) -> None:
+        self._folder = paths.kubernetes
+        self._clock = clock
+        self._node = node
+        self._desired = desired
+        self._ca = ca
+        self._own = AgentIdentity(paths.state / "identity", node, desired.by_name[node].pool)
+        self.endpoint = _endpoint(desired)
+
+    def has_joined(self) -> bool:
+        """Return whether this machine's kubelet is part of the cluster."""
+        return (self._folder / "kubelet.conf").exists()
+
+    def kubelet(self) -> Access:
+        """Return the kubelet's access. Raises HostError before this machine has joined."""
+        return load_kubeconfig(self._folder / "kubelet.conf")
+
+    def worker(self, kubelet: Api) -> Access:
+        """Return access by the agent's own certificate, which is asked for or renewed when it is time."""
+        now = self._clock.now()
+        waits = ""
+        try:
+            waits = self._own.advance(kubelet, now) or ""
+        except KubenodeError:
+            # A renewal that does not come through stops nothing while the old certificate is in force.
+            if self._own.current(now) is None:
+                raise
+        mine = self._own.current(now)
+        if mine is None:
+            raise TryLater(
+                f"this node's agent has no certificate yet: {waits}",
+                hint="`kubectl get csr` shows it; agents on control planes approve requests of the fleet's nodes",
+            )
+        return replace(kubelet.access, certificate=mine.certificate, key=mine.key, token=None, source="agent.pem")
+
+    def control_plane(self) -> Access:
+        """Return a control plane's access, also before it has joined. Raises HostError without its CA or admin.conf."""
+        ca = self._folder / "pki/ca"
+        if not can_mint(ca):
+            return load_kubeconfig(self._folder / "admin.conf")
+        return Access(self.endpoint, *mint(ca, agent_user(self._node), _MASTERS, self._clock.now()), source=str(ca))
+
+    def etcd(self) -> tuple[Access, ...]:
+        """Return access to the etcd of this machine, if it has one, and of the other control planes."""
+        ca = self._folder / "pki/etcd/ca"
+        if can_mint(ca):
+            shown = mint(ca, agent_user(self._node), (), self._clock.now())
+        else:
+            names = ("etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key")
+            first, second, third = (_read(self._folder / "pki" / name) for name in names)
+            shown = first, second, third
+        others = [it.address for it in self._desired.peers if it.role is Role.CONTROL_PLANE and it.name != self._node]
+        here = ["127.0.0.1"] if (self._folder / "manifests/etcd.yaml").exists() else []
+        found = tuple(
+            Access(place(host, ETCD_PORT), *shown, source=str(ca)) for host in [*here, *others] if host is not None
+        )
+        if not found:
+            raise TryLater("no etcd is known: it does not run here yet, and the fleet has no address of another one")
+        return found
+
+    def ca(self) -> bytes:
+        """Return the cluster's CA certificate (PEM)."""
+        return self._ca or _read(self._folder / "pki/ca.crt")
+
+
+def _endpoint(desired: DesiredCluster) -> str:
+    host, _, port = desired.endpoint.rpartition(":")
+    try:
+        return place(host.strip("[]"), int(port))
+    except ValueError as error:
+        raise HostError(
+            f"the endpoint {desired.endpoint!r} has no port", hint="fleet.yaml: spec.cluster.endpoint: HOST:PORT"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="kubeadm writes it, or it comes from the fleet's sealed secrets; a stacked etcd is expected",
+        ) from error

@@ -1,0 +1,63 @@
+"""What an API server can refuse, as errors for people. Unreachable, overloaded or broken servers are `TryLater`.
+
+Source: the `Status` object and the reasons of the Kubernetes API conventions ("Response Status Kind").
+"""
+
+from kubenode.errors import HostError, TryLater
+
+
+class ApiRefused(HostError):
+    """The API server answered and said no. `status` is the HTTP status, `reason` that of its Status object."""
+
+    def __init__(self, message: str, *, status: int, reason: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+
+
+class Unauthorised(ApiRefused):
+    """401: the server does not know this identity (an expired certificate, another cluster's CA)."""
+
+
+class Forbidden(ApiRefused):
+    """403: the identity is known and lacks the right."""
+
+
+class NotFound(ApiRefused):
+    """404: there is no such object, or no such API."""
+
+
+class Conflict(ApiRefused):
+    """409: somebody else changed or created the object in between. What was read is out of date."""
+
+
+class Gone(ApiRefused):
+    """410: a list took too long; its continuation is no longer served."""
+
+
+class Invalid(ApiRefused):
+    """422 or 400: the server understands the request and refuses its content."""
+
+
+class NotOurs(HostError):
+    """Whoever answers there shows no certificate of the cluster's CA for that address."""
+
+
+class Unreachable(TryLater):
+    """Nobody answers there: no connection came to be. The request was not sent."""
+
+
+class Malformed(HostError):
+    """The answer is not what the Kubernetes API promises: no JSON, too large, or a field of another type."""
+
+
+class Throttled(TryLater):
+    """429: too many requests, or an eviction that a disruption budget forbids now; `causes` are the server's."""
+
+    def __init__(self, message: str, *, causes: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.causes = causes
+
+
+class ServerFailed(TryLater):
+    """5xx: the server is there and could not do it now."""

@@ -1,0 +1,73 @@
+"""Client certificates that a control plane makes for itself, with the CA keys that it holds anyway.
+
+They work before kubeadm has joined the machine and after kubeadm's own certificates have run out. The agent's live in
+memory, for an hour; `kubenode kubeconfig` makes one for a person. Nothing else is ever signed with these keys here.
+"""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kubenode.errors import HostError
+
+LIFETIME = timedelta(hours=1)
+_SKEW = timedelta(minutes=5)
+"""Clocks of control planes differ a little."""
+
+
+def can_mint(ca: Path) -> bool:
+    """Return whether the CA's certificate and key (`ca`.crt, `ca`.key) are on this machine."""
+    return ca.with_suffix(".crt").exists() and ca.with_suffix(".key").exists()
+
+
+def mint(
+    ca: Path, user: str, groups: tuple[str, ...], now: datetime, life: timedelta = LIFETIME
+) -> tuple[bytes, bytes, bytes]:
+    """Return the CA's certificate, a new client certificate for `user`, and its key (PEM); it is good for `life`.
+
+    It never outlives the CA. `ca` names the CA's files without ending. Raises HostError when they cannot be read or do
+    not fit each other.
+    """
+    files = ca.with_suffix(".crt"), ca.with_suffix(".key")
+    try:
+        pem = files[0].read_bytes()
+        authority = x509.load_pem_x509_certificate(pem)
+        signer = serialization.load_pem_private_key(files[1].read_bytes(), None)
+        if not isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
+            raise ValueError("the kind of the key is not taken")
+        if signer.public_key() != authority.public_key():
+            raise ValueError("certificate and key do not belong together")
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(_subject(user, groups))
+            .issuer_name(authority.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(min(now + life, authority.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+            .sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+        )
+    except OSError as error:
+        raise HostError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise HostError(
+            f"the CA {files[0]} with {files[1].name} is not usable: {error}",
+            hint="both come from the fleet's sealed secrets on control planes",
+        ) from error
+    encoding = serialization.Encoding.PEM
+    secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem, certificate.public_bytes(encoding), secret
+
+
+def _subject(user: str, groups: tuple[str, ...]) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, user)])
