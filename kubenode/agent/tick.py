@@ -44,13 +44,6 @@ def _unheard(_decision: Act) -> None:
     """Tell nobody."""
 
 
-def _no_kubernetes(_desired: DesiredState, _tree: TrustedTree) -> tuple[Cluster, Kubeadm]:
-    raise HostError(
-        "this machine is to be part of a Kubernetes cluster, and its agent cannot do that",
-        hint="Install a release whose agent knows Kubernetes.",
-    )
-
-
 @dataclass(frozen=True)
 class Ports:
     """What a tick works with. Fleet repo, stores and cluster are opened when their addresses are known."""
@@ -62,8 +55,8 @@ class Ports:
     staging: Staging
     open_fleet: Callable[[Seed], FleetSource]
     open_stores: Callable[[tuple[str, ...]], ReleaseStore]
-    open_kubernetes: Callable[[DesiredState, TrustedTree], tuple[Cluster, Kubeadm]] = _no_kubernetes
-    """Called for nodes of a cluster only."""
+    open_kubernetes: Callable[[DesiredState, TrustedTree], tuple[Cluster, Kubeadm]] | None = None
+    """Called for nodes of a cluster only. Without it the machine's system is looked after, and no cluster."""
     progress: Progress = _silent
     announce: Callable[[Act], None] = _unheard
     """Told of every action before it begins."""
@@ -123,9 +116,12 @@ class _Tick:
             # Before the documents are read: trust moves on even when they turn out to be broken.
             memory.trust_commit(seed.fleet_id, followed.tree.oid, followed.freshness.kept)
             documents = load_fleet(followed.tree.files, node=seed.node)
-            self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
-            if desired.cluster is not None:
+            desired = desired_state(documents, followed.tree.oid, seed.node)
+            if self.ports.open_kubernetes is None:
+                desired = replace(desired, cluster=None)
+            elif desired.cluster is not None:
                 self.cluster, self.kubeadm = self.ports.open_kubernetes(desired, followed.tree)
+            self.desired = desired
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
             result = self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))

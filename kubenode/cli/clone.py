@@ -37,16 +37,16 @@ def git(
 
 def repository(fleet: Path) -> Path:
     """Return the git folder of a working clone, a linked work tree or a bare clone. Raises UsageError for others."""
-    if (fleet / ".git").is_file():  # A linked work tree or a submodule: the objects are elsewhere.
-        found = git(fleet, "rev-parse", "--git-common-dir", check=False)
-        if found.returncode == 0:
-            return (fleet / found.text.strip()).resolve()
-    for candidate in (fleet / ".git", fleet):
-        if (candidate / "objects").is_dir() and (candidate / "HEAD").is_file():
-            return candidate
-    raise UsageError(
-        f"{fleet} is not a git repository", hint="Name the fleet repo with -C, or make one with `kubenode new DIR`."
-    )
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # git itself is looked for when it is used.
+    from git import InvalidGitRepositoryError, NoSuchPathError, Repo
+
+    try:
+        with Repo(fleet) as found:
+            return Path(found.common_dir).resolve()
+    except (InvalidGitRepositoryError, NoSuchPathError, OSError, ValueError):
+        raise UsageError(
+            f"{fleet} is not a git repository", hint="Name the fleet repo with -C, or make one with `kubenode new DIR`."
+        ) from None
 
 
 def commit_of(fleet: Path, revision: str) -> str:

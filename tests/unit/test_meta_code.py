@@ -79,7 +79,8 @@ def missing_on_nodes() -> list[str]:
     commands = {path.name for path in (PACKAGE / "cli").glob("*.py")} - NODE_CLI
     inside = [f"kubenode.{name.removesuffix('.py')}" for name in LAPTOP_ONLY]
     inside += [f"kubenode.cli.{name.removesuffix('.py')}" for name in commands]
-    return sorted([*inside, *NOT_ON_NODES])
+    modules = {"gitpython": "git"}
+    return sorted([*inside, *(modules.get(name, name) for name in NOT_ON_NODES)])
 
 
 def test_what_is_named_exists() -> None:

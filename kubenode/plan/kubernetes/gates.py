@@ -109,14 +109,21 @@ def etcd_version(node: Node, new: KubernetesVersion) -> Decision | None:
 def local_role(node: Node) -> Decision | None:
     """Return why this machine is not what git says: roles never change in place."""
     member, declared = node.member, node.desired.role
-    if member is None or member is declared:
+    if member is None or (member is declared and node.cluster is not None):
         return None
-    if declared is Role.STANDALONE or node.cluster is None:
+    if declared is Role.STANDALONE:
         return Stuck(
             "ClusterNotDeclared",
             f"This machine is a {member} of a cluster, and the fleet repo declares it as {declared}; nothing that "
             "disturbs is done.",
             "Put it into a pool of the cluster, or take it out of the cluster (drain, kubeadm reset).",
+        )
+    if node.cluster is None:
+        return Stuck(
+            "KubernetesUpdatesNotSupported",
+            f"This machine is a {member} of a cluster, and its agent does not look after clusters: nothing that "
+            "disturbs is done.",
+            f"Keep the pool on {node.running}, or take the machine out of the cluster (drain, kubeadm reset) first.",
         )
     return Stuck(
         "RoleChanged",
