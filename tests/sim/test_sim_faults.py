@@ -303,7 +303,7 @@ def test_a_machine_that_cannot_be_observed_is_left_alone(world, monkeypatch):
 def test_a_cluster_member_is_staged_and_not_touched(world):
     world.kubernetes = Role.CONTROL_PLANE
     result = finish(world)
-    assert code(result) == "KubernetesUpdatesNotSupported" and result.exit_code is ExitCode.STUCK
+    assert code(result) == "ClusterNotDeclared" and result.exit_code is ExitCode.STUCK
     assert condition(result, "Staged") == ("True", "Staged") and result.status.hint
     assert str(world.running.version) == "1.0" and len(world.esp) == 1
     world.kubernetes = None

@@ -267,7 +267,7 @@ def test_halted():
 
 def test_cluster_members():
     stuck = decide(desired("2.0"), replace(STAGED, kubernetes=member(Role.WORKER)), EMPTY, NOW)
-    assert reason(stuck) == "KubernetesUpdatesNotSupported" and "worker" in stuck.message
+    assert reason(stuck) == "ClusterNotDeclared" and "worker" in stuck.message
     assert act(decide(desired("2.0"), replace(ACTIVATED, kubernetes=member(Role.WORKER)), EMPTY, NOW)) == RetireEntry(
         entry("2.0", 3)
     )
