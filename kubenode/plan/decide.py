@@ -115,7 +115,7 @@ def _restore_superseded(node: Node) -> Decision | None:
 
 def _remove_stray_entries(node: Node) -> Decision | None:
     # Allowed at any time, halted or not: this prevents a change that the next power cut would make.
-    wanted = node.hop if _may_start(node) else None
+    wanted = node.hop if slots.other_entries(node.observed) and _may_start(node) else None
     for entry in slots.stray_entries(node.observed, node.journal, wanted):
         return node.act(
             RetireEntry(entry),
@@ -128,7 +128,7 @@ def _may_start(node: Node) -> bool:
     """Say whether the next release may be what the next boot starts, should it be activated already."""
     if node.desired.halted or node.stale or gates.local_role(node) is not None:
         return False
-    if node.member is None or node.hop is None:
+    if node.cluster is None or node.member is None or node.hop is None:
         return True
     # When the API is away, what was allowed before still stands: the node was emptied and its lease is never stolen.
     return node.view is None or restart.permitted(node, node.hop)
@@ -193,7 +193,8 @@ def _no_way(node: Node) -> Decision | None:
             " to a repaired release.",
         )
     kubelet, new = node.here.kubelet if node.here is not None else None, kubernetes_of(target)
-    if node.member is not None and (new is None or (kubelet is not None and new.minor < kubelet.minor)):
+    member = node.member is not None and node.cluster is not None
+    if member and (new is None or (kubelet is not None and new.minor < kubelet.minor)):
         return Stuck(
             "KubernetesDowngrade",
             f"Release {target.version} has {new or 'no Kubernetes'}, and this member of the cluster runs {kubelet}: "
@@ -201,7 +202,7 @@ def _no_way(node: Node) -> Decision | None:
             f"Move channel {node.channel} to a release with the same minor or a newer one.",
         )
     floor = "" if target.floor is None else f"; it can be reached from {target.floor} or newer"
-    if node.member is not None:
+    if member:
         floor += f"; Kubernetes {kubelet} goes to {new} minor by minor"
     return Stuck(
         "NoUpgradePath",

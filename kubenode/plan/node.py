@@ -97,7 +97,7 @@ class Node:
         return self._kubernetes_hop(hop, min(self.here.manifests.values(), default=None) if self.here else None)
 
     def _kubernetes_hop(self, hop: Hop, plane: KubernetesVersion | None) -> bool:
-        if self.member is None or self.here is None:
+        if self.cluster is None or self.member is None or self.here is None:
             return True
         kubelet = self.here.kubelet if hop.before is None else kubernetes_of(hop.before)
         if hop.before is not None or plane is None:

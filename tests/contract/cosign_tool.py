@@ -11,7 +11,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from kubenode.image.mkosi_tool import KEYRING, cache_folder, mirrors
+from kubenode.host.apt import KEYRING, mirrors
+from kubenode.image.mkosi_tool import cache_folder
 
 MINIMUM_MAJOR = 3
 """cosign 2 knows no log entries of Rekor v2."""

@@ -88,6 +88,7 @@ class Cluster:
     revision: int = 0
     watch_quorum: bool = False
     _view: tuple[int, tuple[ClusterNode, ...], dict[str, KubernetesVersion | None]] | None = None
+    _by_name: dict[str, ClusterNode] = field(default_factory=dict)
     _views: dict[str, tuple[int, ClusterView]] = field(default_factory=dict)
 
     # What runs.
@@ -129,10 +130,13 @@ class Cluster:
             running = [pod for pod, node in self.pods.items() if pod.partition("/")[0] == app and node]
             assert len(running) >= least, f"{app} has {len(running)} replicas, fewer than {least}"
 
-    def settle(self) -> None:
-        """Let kubelets and controllers do their part: Nodes follow machines, pods of lost nodes move."""
-        for name, host in self.hosts.items():
-            if host.joined is None or not self.answering():
+    def settle(self, *names: str) -> None:
+        """Let kubelets and controllers do their part: the Nodes (of these machines, or all) follow the machines."""
+        if not self.answering():
+            return
+        for name in names or self.hosts:
+            host = self.hosts[name]
+            if host.joined is None:
                 continue
             known = self.objects.get(name)
             ready = host.up and not host.cut_off
@@ -201,6 +205,7 @@ class Cluster:
                 or (self.objects.get(it.name, None) and it.role is Role.CONTROL_PLANE)
             }
             self._view = (self.revision, tuple(self.objects.values()), servers)
+            self._by_name = dict(self.objects)
         _, nodes, servers = self._view
         etcd = None
         if host.role is Role.CONTROL_PLANE:
@@ -210,9 +215,7 @@ class Cluster:
                     for name, number in self.members.items()
                 )
             )
-        watched = {me} | (
-            {name for name in self.objects if name not in self.declared} if host.role is Role.CONTROL_PLANE else set()
-        )
+        watched = {me} | (self.objects.keys() - self.declared if host.role is Role.CONTROL_PLANE else set())
         view = ClusterView(
             me=me,
             version=self.version,
@@ -228,6 +231,7 @@ class Cluster:
             },
             tokens=self.tokens,
         )
+        vars(view)["by_name"] = self._by_name  # What the cached property would compute for every node anew.
         self._views[me] = (self.revision, view)
         return view
 
@@ -350,7 +354,7 @@ class KubeadmPort:
         self.cluster.members = {self.me: f"m-{self.me}-{self.cluster.inits}"}
         self._become(Role.CONTROL_PLANE)
         self.host.manifests = dict.fromkeys(COMPONENTS, version)
-        self.cluster.settle()
+        self.cluster.settle(self.me)
         self.cluster.changed()
         self.host.step("kubeadm.inited")
 
@@ -368,7 +372,7 @@ class KubeadmPort:
             assert self.me in self.cluster.tokens or self.me in self.cluster.objects
         self._become(role)
         self.cluster.starts(self.host)
-        self.cluster.settle()
+        self.cluster.settle(self.me)
         self.cluster.changed()
         self.host.step("kubeadm.joined")
 

@@ -234,7 +234,7 @@ class Machine:
     def down(self) -> None:
         """Lose the running kernel; the next tick boots."""
         self.host.up = self.host.registered = False
-        self.fleet.cluster.settle()
+        self.fleet.cluster.settle(self.name)
         self.fleet.cluster.changed()
 
     def boot(self) -> None:
@@ -266,7 +266,7 @@ class Machine:
             self.entries.remove(chosen)
             self.entries.append(replace(chosen, tries_left=None, tries_done=0))
         host.up = True
-        self.fleet.cluster.settle()
+        self.fleet.cluster.settle(self.name)
         self.fleet.cluster.changed()
         return None
 
@@ -384,8 +384,11 @@ class Fleet:
 
     # Time.
 
-    def round(self, dice: random.Random | None = None) -> bool:
-        """Let every machine run a tick; say whether anything was done."""
+    def round(self, dice: random.Random | None = None, asked: float = 1.0) -> bool:
+        """Let every machine run a tick; say whether anything was done.
+
+        `asked`: the share of the machines that wait which have their next tick already.
+        """
         self.rounds += 1
         before = sum(it.acted + it.boots for it in self.machines.values())
         names = [name for name in self.machines if name not in self.removed]
@@ -393,6 +396,8 @@ class Fleet:
             dice.shuffle(names)
         for name in names:
             machine = self.machines[name]
+            if dice is not None and isinstance(machine.last, Wait | Converged) and dice.random() >= asked:
+                continue
             try:
                 machine.tick()
             except Killed:
@@ -402,7 +407,8 @@ class Fleet:
                     # Another control plane restarts just now: two are away, and nobody is to blame.
                     self.cluster.watch_quorum = False
                 machine.down()
-            self.cluster.settle()
+            self.cluster.settle(name)
+        self.cluster.settle()
         acted = sum(it.acted + it.boots for it in self.machines.values()) != before
         self.cluster.now += timedelta(minutes=2)
         if not acted:
@@ -410,11 +416,11 @@ class Fleet:
             self.cluster.now = max(self.now, min(later, default=self.now))
         return acted
 
-    def run(self, rounds: int = 400, dice: random.Random | None = None) -> None:
+    def run(self, rounds: int = 400, dice: random.Random | None = None, asked: float = 1.0) -> None:
         """Run until nothing moves any more, and time would not change that."""
         idle = 0
         for _ in range(rounds):
-            idle = 0 if self.round(dice) else idle + 1
+            idle = 0 if self.round(dice, 1.0 if idle else asked) else idle + 1
             waits = [it.last for it in self.machines.values() if it.name not in self.removed]
             if idle >= 3 and not any(isinstance(it, Wait) and it.until is not None for it in waits):
                 return

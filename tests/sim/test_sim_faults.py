@@ -303,8 +303,8 @@ def test_a_machine_that_cannot_be_observed_is_left_alone(world, monkeypatch):
 def test_a_member_of_a_cluster_that_git_does_not_declare_is_not_touched(world):
     world.kubernetes = Role.CONTROL_PLANE
     result = finish(world)
-    assert code(result) == "KubernetesDowngrade" and result.exit_code is ExitCode.STUCK
-    assert condition(result, "Staged") == ("False", "NotStaged") and result.status.hint
+    assert code(result) == "ClusterNotDeclared" and result.exit_code is ExitCode.STUCK
+    assert condition(result, "Staged") == ("True", "Staged") and result.status.hint
     assert str(world.running.version) == "1.0" and len(world.esp) == 1
     world.kubernetes = None
     check(world, finish(world), {"2.0"})

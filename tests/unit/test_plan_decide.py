@@ -266,14 +266,20 @@ def test_halted():
 
 
 def test_members_of_a_cluster_that_git_does_not_declare():
-    here = replace(observed("1.0"), kubernetes=member(Role.WORKER))
-    stuck = decide(desired("2.0"), here, EMPTY, NOW)
-    assert reason(stuck) == "KubernetesDowngrade" and "Release 2.0 has no Kubernetes" in stuck.message
-    assert reason(decide(desired("1.0"), here, EMPTY, NOW)) == "ClusterNotDeclared"
+    stuck = decide(desired("2.0"), replace(STAGED, kubernetes=member(Role.WORKER)), EMPTY, NOW)
+    assert reason(stuck) == "ClusterNotDeclared" and "worker" in stuck.message
     # What was activated before the machine joined would take it out of the cluster at the next power cut.
     assert act(decide(desired("2.0"), replace(ACTIVATED, kubernetes=member(Role.WORKER)), EMPTY, NOW)) == RetireEntry(
         entry("2.0", 3)
     )
+    both = decide(desired("2.0", halted=True), replace(STAGED, kubernetes=member(Role.WORKER)), EMPTY, NOW)
+    assert reason(both) == "Halted"
+
+
+def test_members_of_a_cluster_whose_agent_does_not_look_after_clusters():
+    here = replace(STAGED, kubernetes=member(Role.WORKER))
+    stuck = decide(replace(desired("2.0"), role=Role.WORKER), here, EMPTY, NOW)
+    assert reason(stuck) == "KubernetesUpdatesNotSupported" and "nothing that disturbs is done" in stuck.message
 
 
 @pytest.mark.parametrize("see", [STAGED, ACTIVATED], ids=["staged", "activated"])

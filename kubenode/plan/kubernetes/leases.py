@@ -70,18 +70,19 @@ def missing(node: Node) -> frozenset[str]:
 
 def of_group(node: Node) -> tuple[tuple[int, Lease], ...]:
     """Return the leases of this node's group with their numbers, lowest first."""
-    view = node.view
     prefix = slot(group(node), 0)[:-1]
-    found = []
-    for lease in view.leases if view is not None else ():
-        number = lease.name.removeprefix(prefix)
-        if lease.name.startswith(prefix) and number.isdecimal():
-            found.append((int(number), lease))
+    found = [
+        (int(lease.name.removeprefix(prefix)), lease)
+        for lease in (node.view.leases if node.view is not None else ())
+        if lease.name.startswith(prefix) and lease.name.removeprefix(prefix).isdecimal()
+    ]
     return tuple(sorted(found, key=lambda it: it[0]))
 
 
 def held(node: Node) -> tuple[tuple[int, Lease], ...]:
     """Return the leases that this node holds, lowest number first."""
+    if node.view is None or all(lease.holder != node.name for lease in node.view.leases):
+        return ()
     return tuple(it for it in of_group(node) if it[1].holder == node.name)
 
 

@@ -77,14 +77,15 @@ def closed(node: Node, goal: Goal) -> Decision | None:
     """Return the end of a rollout that failed on too many nodes of this pool: time does not open it again."""
     view, cluster = node.view, node.cluster
     assert view is not None and cluster is not None
-    own = progress(cluster.pools[node.desired.pool], view, lambda _: goal, timedelta(0))
     rollout = cluster.rollouts[node.desired.pool]
-    if len(own.failed) > rollout.max_failures:
+    nodes = (view.by_name.get(peer.name) for peer in cluster.pools[node.desired.pool])
+    failed = [it.name for it in nodes if it is not None and it.report is not None and goal.failed(it.report)]
+    if len(failed) > rollout.max_failures:
         return Stuck(
             "RolloutClosed",
-            f"{goal.what[:1].upper()}{goal.what[1:]} failed on {names(own.failed)}, more than pool "
+            f"{goal.what[:1].upper()}{goal.what[1:]} failed on {names(failed)}, more than pool "
             f"{node.desired.pool} allows ({rollout.max_failures}): no other node tries it.",
-            f"Look at the journal of {own.failed[0]}, then move channel {node.channel} to a repaired release.",
+            f"Look at the journal of {failed[0]}, then move channel {node.channel} to a repaired release.",
         )
     return None
 
