@@ -63,13 +63,13 @@ PLAN = (
     Mutant(
         "activate outside windows",
         "decide.py",
-        '        or _outside_window(node, f"activate release {hop.version}")\n',
+        '        or node.outside_window(f"activate release {hop.version}")\n',
         "",
     ),
     Mutant(
         "restart outside windows",
         "decide.py",
-        'return _outside_window(node, f"restart into release {hop.version}") or node.act(',
+        'return node.outside_window(f"restart into release {hop.version}") or node.act(',
         "return node.act(",
     ),
     Mutant(
@@ -93,7 +93,7 @@ PLAN = (
     Mutant("keep an entry without its slot", "slots.py", "entry.root_hash != observed.spare or ", ""),
     Mutant("one restart too many", "backoff.py", "attempt.failures >= BUDGETS", "attempt.failures > BUDGETS"),
     Mutant("wait for ever", "backoff.py", ", LONGEST_DELAY)", ", FIRST_DELAY * 2000)"),
-    Mutant("wait for a clock that was set back", "backoff.py", "timedelta(0) <= since < delay", "since < delay"),
+    Mutant("wait for a clock that was set back", "backoff.py", "timedelta(0) <= since < span", "since < span"),
     Mutant("a window that closes late", "windows.py", "< window.duration for", "<= window.duration for"),
 )
 
