@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -364,7 +365,7 @@ def test_a_key_in_an_agent(team: Team) -> None:
             assert team.run("bob", "approve", "work").code == 0
         assert team.verify("bob")[0] == 0
     finally:
-        subprocess.run(["kill", agent["SSH_AGENT_PID"]], check=True)
+        os.kill(int(agent["SSH_AGENT_PID"]), signal.SIGTERM)
 
 
 def test_json(team: Team) -> None:
