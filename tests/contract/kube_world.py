@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from kubenode.errors import TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.cluster import KubeCluster
 from kubenode.host.kube.names import LEASES, NODES, PODS, RBAC, REQUESTS
@@ -68,7 +69,16 @@ class World:
         self._stack.close()
 
     def clean(self) -> None:
-        """Remove what tests make; the API server's own objects stay."""
+        """Remove what tests make; the API server's own objects stay. A real server may be too busy now and then."""
+        for left in range(4, -1, -1):
+            try:
+                return self._clean()
+            except TryLater:
+                if not left:
+                    raise
+        return None
+
+    def _clean(self) -> None:
         admin = self.admin
         now = {"gracePeriodSeconds": 0}
         for pod in list(admin.list(PODS)):
