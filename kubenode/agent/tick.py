@@ -115,13 +115,11 @@ class _Tick:
             )
             # Before the documents are read: trust moves on even when they turn out to be broken.
             memory.trust_commit(seed.fleet_id, followed.tree.oid, followed.freshness.kept)
-            documents = load_fleet(followed.tree.files, node=seed.node)
-            desired = desired_state(documents, followed.tree.oid, seed.node)
-            if self.ports.open_kubernetes is None:
-                desired = replace(desired, cluster=None)
-            elif desired.cluster is not None:
-                self.cluster, self.kubeadm = self.ports.open_kubernetes(desired, followed.tree)
-            self.desired = desired
+            open_kubernetes = self.ports.open_kubernetes
+            documents = load_fleet(followed.tree.files, node=seed.node, cluster=open_kubernetes is not None)
+            self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
+            if open_kubernetes is not None and desired.cluster is not None:
+                self.cluster, self.kubeadm = open_kubernetes(desired, followed.tree)
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
             result = self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))

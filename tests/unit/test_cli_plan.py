@@ -49,6 +49,24 @@ def test_an_older_commit_can_be_planned_for(world: World) -> None:
     assert decision(done)["kind"] == "Converged"
 
 
+def test_a_declared_member_is_planned_as_its_agent_decides(world: World) -> None:
+    """Agents look after no clusters yet: a laptop must not show an init or a join that nobody will do."""
+    fleet = world.fleet / "fleet.yaml"
+    cluster = "cluster: {endpoint: 'k8s.example.net:6443', bootstrapNode: worker-1, initBefore: 2026-12-01T00:00:00Z}"
+    fleet.write_text(fleet.read_text().replace("spec:\n", f"spec:\n  {cluster}\n", 1))
+    (world.fleet / "nodes" / "worker-1.yaml").write_text(
+        "apiVersion: kubenode.dev/v1alpha1\nkind: Node\nmetadata: {name: worker-1}\nspec: {pool: workers}\n"
+    )
+    pool = world.fleet / "pools" / "workers.yaml"
+    pool.write_text(pool.read_text().replace("channel: stable", "channel: beta"))
+    world.git("add", "--all")
+    world.git("commit", "--quiet", "--message", "A worker")
+    done = plan(world, world.status(OLD, node="worker-1"), "-o", "json")
+    assert done.code == 0, done.err
+    (node,) = done.json["nodes"]
+    assert node["decision"]["kind"] == "Converged", node
+
+
 def test_stuck(world: World) -> None:
     status = world.status(NEW)
     status["observed"]["entries"] = []
