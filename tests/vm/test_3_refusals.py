@@ -24,10 +24,13 @@ BUILDER = "builder@fleet.internal"
 FILL = """
 import os
 free = os.statvfs('/var/lib/kubenode')
-left = free.f_bavail * free.f_frsize - (1 << 20)
+size = free.f_bavail * free.f_frsize - {left}
 with open('/var/lib/kubenode/filler', 'wb') as file:
-    os.posix_fallocate(file.fileno(), 0, left)
+    os.posix_fallocate(file.fileno(), 0, size)
 """
+TOO_LITTLE_FOR_A_RELEASE = 40 << 20
+"""Bytes left free: a fetch of the fleet repo leaves 16 MiB, a download 64 MiB."""
+TOO_LITTLE_FOR_A_FETCH = 1 << 20
 
 
 def condition(status: Status, kind: str) -> dict[str, str]:
@@ -62,6 +65,7 @@ def test_refusals(node: LabNode, workshop: Workshop) -> None:
         assert node.tick()["phase"] == "Up to date"
         refuse_commits(node, workshop)
         refuse_releases(node, workshop, faults)
+        refuse_to_fetch_onto_a_full_disk(node, workshop)
 
 
 def refuse_commits(node: LabNode, workshop: Workshop) -> None:
@@ -120,7 +124,7 @@ def refuse_releases(node: LabNode, workshop: Workshop, faults: Faults) -> None:
         faults.garbage = True
 
     def full_disk(_: Path) -> None:
-        node.probe.python(FILL)
+        node.probe.python(FILL.format(left=TOO_LITTLE_FOR_A_RELEASE))
 
     def nothing(_: Path) -> None:
         pass
@@ -147,6 +151,21 @@ def refuse_releases(node: LabNode, workshop: Workshop, faults: Faults) -> None:
         node.probe.run(["/usr/bin/rm", "-f", "/var/lib/kubenode/filler"])
     workshop.set_channels((FIRST,), CHANNELS)
     assert node.tick()["phase"] == "Up to date"
+
+
+def refuse_to_fetch_onto_a_full_disk(node: LabNode, workshop: Workshop) -> None:
+    before = node.tick()["commit"]
+    node.probe.python(FILL.format(left=TOO_LITTLE_FOR_A_FETCH))
+    workshop.git("commit", "--quiet", "--allow-empty", "--message", "news")
+    workshop.push()
+    status = node.tick()
+    trusted = condition(status, "Trusted")
+    print(f"full disk: {trusted['reason']}: {trusted['message']}")
+    assert status["commit"] == before, "what cannot be kept cannot be followed"
+    assert "/var/lib/kubenode is too full" in trusted["message"]
+    nothing_written(node, status)
+    node.probe.run(["/usr/bin/rm", "-f", "/var/lib/kubenode/filler"])
+    assert node.tick()["commit"] == workshop.head, "the disk has room again"
 
 
 def nothing_written(node: LabNode, status: Status) -> None:
