@@ -14,6 +14,7 @@ from kubenode.fleet.desired import desired_state
 from kubenode.fleet.load import load_fleet
 from kubenode.model.decision import Act, Action, Decision, PoisonRelease, Reboot, Stuck, Wait
 from kubenode.model.desired import DesiredState
+from kubenode.model.documents import FleetDocuments
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
 from kubenode.model.state import Condition, NodeStatus, Seed
@@ -55,8 +56,8 @@ class Ports:
     staging: Staging
     open_fleet: Callable[[Seed], FleetSource]
     open_stores: Callable[[tuple[str, ...]], ReleaseStore]
-    open_kubernetes: Callable[[DesiredState, TrustedTree], tuple[Cluster, Kubeadm]] | None = None
-    """Called for nodes of a cluster only. Without it the machine's system is looked after, and no cluster."""
+    open_kubernetes: Callable[[DesiredState, FleetDocuments, TrustedTree], tuple[Cluster, Kubeadm]]
+    """Called for nodes of a cluster only; changes nothing."""
     progress: Progress = _silent
     announce: Callable[[Act], None] = _unheard
     """Told of every action before it begins."""
@@ -115,11 +116,10 @@ class _Tick:
             )
             # Before the documents are read: trust moves on even when they turn out to be broken.
             memory.trust_commit(seed.fleet_id, followed.tree.oid, followed.freshness.kept)
-            open_kubernetes = self.ports.open_kubernetes
-            documents = load_fleet(followed.tree.files, node=seed.node, cluster=open_kubernetes is not None)
+            documents = load_fleet(followed.tree.files, node=seed.node)
             self.desired = desired = desired_state(documents, followed.tree.oid, seed.node)
-            if open_kubernetes is not None and desired.cluster is not None:
-                self.cluster, self.kubeadm = open_kubernetes(desired, followed.tree)
+            if desired.cluster is not None:
+                self.cluster, self.kubeadm = self.ports.open_kubernetes(desired, documents, followed.tree)
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
             result = self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))

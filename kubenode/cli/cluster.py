@@ -12,7 +12,7 @@ import typer
 
 from kubenode.cli.options import Output
 from kubenode.cli.output import Format, print_json, print_table, say
-from kubenode.errors import UsageError
+from kubenode.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from kubenode.host.kube.kubeconfig import Access
@@ -54,7 +54,7 @@ def kubeconfig(
     from kubenode.host.clock import SystemClock
     from kubenode.host.kube.client import Api
     from kubenode.host.kube.kubeconfig import Access, kubeconfig_text, load_kubeconfig
-    from kubenode.host.kube.mint import mint
+    from kubenode.host.kube.mint import mint, signer_of
     from kubenode.host.kube.rbac import administrators
 
     user = user or getpass.getuser()
@@ -62,12 +62,14 @@ def kubeconfig(
     address = f"https://{server.removeprefix('https://')}" if server else load_kubeconfig(ADMIN).server
     if not re.fullmatch(r"https://(\[[0-9A-Fa-f:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}", address):
         raise UsageError(f"{server or address!r} is no address: HOST:PORT, for example k8s.example.net:6443")
+    signer = signer_of(ca / "ca")
+    if signer is None:
+        raise HostError(f"{ca} has no ca.crt with ca.key", hint="Run it on a control plane, or name --ca FOLDER.")
     if not group:
-        with Api(
-            Access(address, *mint(ca / "ca", "kubenode:kubeconfig", ("system:masters",), now), source=str(ca))
-        ) as api:
+        asking = mint(signer, "kubenode:kubeconfig", ("system:masters",), now)
+        with Api(Access(address, *asking, source=str(ca))) as api:
             group = administrators(api)
-    made = Access(address, *mint(ca / "ca", user, (group,), now, timedelta(hours=hours)), source=str(ca))
+    made = Access(address, *mint(signer, user, (group,), now, timedelta(hours=hours)), source=str(ca))
     typer.echo(kubeconfig_text(made, user), nl=False)
     say(f"{user} is in the group {group} at {address} until {now + timedelta(hours=hours):%Y-%m-%d %H:%M} UTC.")
 

@@ -47,8 +47,7 @@ def plan(
     repository(fleet)
     known = _reports(observed)
     commit = commit_of(fleet, revision)
-    # As nodes read it: `cli.wire` gives their agents nothing to look after a cluster with yet.
-    documents = load_fleet(committed(fleet, commit), cluster=False)
+    documents = load_fleet(committed(fleet, commit))
     if (fleet / ".git").exists() and uncommitted(fleet):
         say("Note: changes that are not committed are not part of this plan.")
     now = SystemClock().now()

@@ -18,19 +18,16 @@ from kubenode.trust.strictyaml import Document, load
 T = TypeVar("T")
 
 
-def load_fleet(files: Mapping[str, bytes], *, node: str | None = None, cluster: bool = True) -> FleetDocuments:
+def load_fleet(files: Mapping[str, bytes], *, node: str | None = None) -> FleetDocuments:
     """Read every document; with `node`, only those that this node's desired state is made of.
 
     With `node`, a mistake in another node's documents does not matter to a standalone machine, and the cost does not
     grow with the fleet; a member of the cluster needs all of the cluster's nodes. Documents that are missing are left
-    out, for `desired_state` to say so. Without `cluster` the fleet has none: for agents that look after the system of
-    their machine alone. Raises FleetInvalid.
+    out, for `desired_state` to say so. Raises FleetInvalid.
     """
     if FLEET_PATH not in files:
         raise decode.missing(FLEET_PATH, "A fleet repo has a fleet.yaml at its top: is this the right folder?")
     fleet = decode.fleet(load(files[FLEET_PATH], FLEET_PATH))
-    if not cluster:
-        fleet = replace(fleet, cluster=None)
     if node is not None:
         return _load_for_node(files, FleetDocuments(fleet), node)
     releases = _load_all(files, Kind.RELEASE, decode.release)

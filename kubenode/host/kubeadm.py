@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,11 @@ from kubenode.host.paths import Paths
 from kubenode.host.process import Completed, ProcessFailed, run
 
 FIRST_MINOR, LAST_MINOR = 20, 37
+PATCHES_IN_DOCUMENTS = 22
+"""From this minor on documents name the folder of patches; `init` and `join` had a flag before."""
 CRI_SOCKET = "unix:///run/containerd/containerd.sock"
+PHASES_OF_APPLY = 32
+"""From this minor on phases of `upgrade apply` can be skipped (kubeadm#1318)."""
 INIT_SECONDS = 1800.0
 """kubeadm waits 4 minutes for a control plane by itself; fleets may allow more in their documents."""
 UPGRADE_SECONDS = 3600.0
@@ -90,6 +96,8 @@ class Registration:
     address: str | None = None
     taints: tuple[dict[str, str], ...] | None = None
     """None: as kubeadm decides. An empty tuple: none at all, which lets pods run on a control plane."""
+    patches: Path | None = None
+    """The folder of kubeadm's patches, for versions whose documents name it."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +111,17 @@ class Discovery:
 
 
 def init_documents(
-    version: str, cluster: dict[str, Any], node: Registration, *others: dict[str, Any], token: str | None = None
+    version: str,
+    cluster: Mapping[str, Any],
+    node: Registration,
+    *others: Mapping[str, Any],
+    base: Mapping[str, Any] | None = None,
+    token: str | None = None,
 ) -> bytes:
     """Return the file for `kubeadm init`: the fleet's ClusterConfiguration and other documents, filled in.
 
-    `token` becomes the first bootstrap token; without it kubeadm makes one that lasts a day. Raises HostError.
+    `base` is the fleet's InitConfiguration, if it has one. `token` becomes the first bootstrap token; without it
+    kubeadm makes one that lasts a day. Raises HostError.
     """
     own: dict[str, Any] = {
         "apiVersion": cluster["apiVersion"],
@@ -118,12 +132,24 @@ def init_documents(
         own["localAPIEndpoint"] = {"advertiseAddress": node.address, "bindPort": 6443}
     if token is not None:
         own["bootstrapTokens"] = [{"token": token, "ttl": "24h0m0s"}]
-    minor(version)
-    return _documents(own, {**cluster, "kubernetesVersion": version}, *others)
+    if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
+        own["patches"] = {"directory": str(node.patches)}
+    return _documents(_merged(base or {}, own), {**cluster, "kubernetesVersion": version}, *others)
 
 
-def join_documents(api_version: str, node: Registration, discovery: Discovery, *, control_plane: bool) -> bytes:
-    """Return the file for `kubeadm join`; `api_version` is that of the fleet's kubeadm documents."""
+def join_documents(
+    version: str,
+    api_version: str,
+    node: Registration,
+    discovery: Discovery,
+    *,
+    control_plane: bool,
+    base: Mapping[str, Any] | None = None,
+) -> bytes:
+    """Return the file for `kubeadm join`; `api_version` is that of the fleet's kubeadm documents.
+
+    `base` is the fleet's JoinConfiguration, if it has one. Raises HostError.
+    """
     own: dict[str, Any] = {
         "apiVersion": api_version,
         "kind": "JoinConfiguration",
@@ -140,7 +166,23 @@ def join_documents(api_version: str, node: Registration, discovery: Discovery, *
     if control_plane:
         endpoint = {"advertiseAddress": node.address, "bindPort": 6443} if node.address else {}
         own["controlPlane"] = {"localAPIEndpoint": endpoint} if endpoint else {}
-    return _documents(own)
+    if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
+        own["patches"] = {"directory": str(node.patches)}
+    return _documents(_merged(base or {}, own))
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fleet's document with kubenode's own fields in it; lists (v1beta4's arguments) are joined."""
+    found = dict(base)
+    for key, value in own.items():
+        there = found.get(key)
+        if isinstance(there, Mapping) and isinstance(value, Mapping):
+            found[key] = _merged(there, value)
+        elif isinstance(there, list) and isinstance(value, list):
+            found[key] = [*there, *value]
+        else:
+            found[key] = value
+    return found
 
 
 def _registration(node: Registration) -> dict[str, Any]:
@@ -150,7 +192,7 @@ def _registration(node: Registration) -> dict[str, Any]:
     return own
 
 
-def _documents(*documents: dict[str, Any]) -> bytes:
+def _documents(*documents: Mapping[str, Any]) -> bytes:
     # JSON is YAML, and no YAML writer can surprise kubeadm.
     return "---\n".join(json.dumps(it, indent=1) + "\n" for it in documents).encode()
 
@@ -167,19 +209,19 @@ class Options:
 def init_command(version: str, config: Path, options: Options = Options()) -> list[str]:
     """Return the arguments of `kubeadm init`. Patches are given by flag below 1.22; later documents name them."""
     words = ["init", "--config", str(config), *_skip(options), *_ignore(options)]
-    return words + (_patches(version, options) if minor(version) < 22 else [])
+    return words + (_patches(version, options) if minor(version) < PATCHES_IN_DOCUMENTS else [])
 
 
 def join_command(version: str, config: Path, options: Options = Options()) -> list[str]:
     """Return the arguments of `kubeadm join`."""
     words = ["join", "--config", str(config), *_skip(options), *_ignore(options)]
-    return words + (_patches(version, options) if minor(version) < 22 else [])
+    return words + (_patches(version, options) if minor(version) < PATCHES_IN_DOCUMENTS else [])
 
 
 def apply_command(version: str, options: Options = Options()) -> list[str]:
     """Return the arguments of `kubeadm upgrade apply` to `version`; its phases can be skipped from 1.32 on."""
     words = ["upgrade", "apply", version, "--yes", *_ignore(options), *_patches(version, options)]
-    if options.skip_phases and minor(version) < 32:
+    if options.skip_phases and minor(version) < PHASES_OF_APPLY:
         raise HostError(f"kubeadm {version} cannot skip phases of `upgrade apply`: that came with 1.32 (kubeadm#1318)")
     return words + _skip(options)
 
@@ -197,17 +239,22 @@ def renew_command(version: str) -> list[str]:
     return ["certs", "renew", "all"]
 
 
-def reset_command(version: str) -> list[str]:
-    """Return the arguments that undo an init or a join on this node."""
+def pull_command(version: str, config: Path) -> list[str]:
+    """Return the arguments that pull the images which the documents in `config` name, before they are needed."""
     minor(version)
-    return ["reset", "--force", "--cri-socket", CRI_SOCKET]
+    return ["config", "images", "pull", "--config", str(config)]
 
 
-def pull_command(version: str, repository: str | None = None) -> list[str]:
-    """Return the arguments that pull a control plane's images before they are needed."""
+def upload_command(version: str, config: Path) -> list[str]:
+    """Return the arguments that write the documents in `config` into the cluster (ConfigMaps), and nothing else."""
     minor(version)
-    words = ["config", "images", "pull", "--kubernetes-version", version, "--cri-socket", CRI_SOCKET]
-    return words + (["--image-repository", repository] if repository else [])
+    return ["init", "phase", "upload-config", "all", "--config", str(config)]
+
+
+def kubelet_command(version: str) -> list[str]:
+    """Return the arguments that render the kubelet's files from the cluster's documents."""
+    minor(version)
+    return ["upgrade", "node", "phase", "kubelet-config"]
 
 
 def _skip(options: Options) -> list[str]:
@@ -223,6 +270,11 @@ def _patches(version: str, options: Options) -> list[str]:
         return []
     flag = "--experimental-patches" if minor(version) < 22 else "--patches"
     return [flag, str(options.patches)]
+
+
+def leftovers(paths: Paths) -> list[Path]:
+    """Return the folders that upgrades have left behind."""
+    return sorted((paths.kubernetes / "tmp").glob("kubeadm-*"))
 
 
 @dataclass
@@ -249,21 +301,13 @@ class Kubeadm:
 
     def init(self, documents: bytes, options: Options = Options()) -> None:
         """Start the first control plane of a cluster, or go on where an interrupted call ended."""
-        version = self.version()
-        config = self._config(documents)
-        try:
-            self._call(init_command(version, config, self._resumed(options)), INIT_SECONDS)
-        finally:
-            config.unlink(missing_ok=True)
+        with self._config(documents) as config:
+            self._call(init_command(self.version(), config, self._resumed(options)), INIT_SECONDS)
 
     def join(self, documents: bytes, options: Options = Options()) -> None:
         """Join a cluster, or go on where an interrupted call ended."""
-        version = self.version()
-        config = self._config(documents)
-        try:
-            self._call(join_command(version, config, self._resumed(options)), INIT_SECONDS)
-        finally:
-            config.unlink(missing_ok=True)
+        with self._config(documents) as config:
+            self._call(join_command(self.version(), config, self._resumed(options)), INIT_SECONDS)
 
     def upgrade_apply(self, options: Options = Options()) -> None:
         """Move the first control plane to this kubeadm's own version, and the cluster's documents with it."""
@@ -275,23 +319,32 @@ class Kubeadm:
         self._call(node_command(self.version(), options), UPGRADE_SECONDS)
         self.prune()
 
+    def can_skip_phases_of_apply(self) -> bool:
+        """Say whether `upgrade apply` knows phases."""
+        return minor(self.version()) >= PHASES_OF_APPLY
+
     def renew_certificates(self) -> None:
         """Renew the certificates of this control plane; its static pods must then be started again."""
         self._call(renew_command(self.version()), 600)
 
-    def pull_images(self, repository: str | None = None) -> None:
-        """Pull the images of this kubeadm's version, as far as they are not there."""
-        self._call(pull_command(self.version(), repository), UPGRADE_SECONDS)
+    def pull_images(self, documents: bytes) -> None:
+        """Pull the images that the documents name, as far as they are not there."""
+        with self._config(documents) as config:
+            self._call(pull_command(self.version(), config), UPGRADE_SECONDS)
 
-    def reset(self) -> None:
-        """Take this node out of its cluster, as far as files and containers go."""
-        self._call(reset_command(self.version()), 600)
+    def upload_config(self, documents: bytes) -> None:
+        """Write the documents into the cluster; what runs does not change."""
+        with self._config(documents) as config:
+            self._call(upload_command(self.version(), config), 600)
+
+    def kubelet_config(self) -> None:
+        """Render the kubelet's live files from the cluster's documents."""
+        self._call(kubelet_command(self.version()), 600)
 
     def prune(self) -> None:
         """Delete what upgrades leave behind: copies of etcd's data and of manifests (kubernetes#125357)."""
-        folder = self.paths.kubernetes / "tmp"
-        with host_errors(f"{folder} cannot be tidied", folder.parent):
-            for leftover in sorted(folder.glob("kubeadm-*")) if folder.is_dir() else ():
+        with host_errors("what kubeadm left behind cannot be deleted", self.paths.kubernetes):
+            for leftover in leftovers(self.paths):
                 shutil.rmtree(leftover)
 
     def _resumed(self, options: Options) -> Options:
@@ -301,12 +354,16 @@ class Kubeadm:
             return options
         return replace(options, ignore=tuple(dict.fromkeys((*options.ignore, *_INTERRUPTED))))
 
-    def _config(self, documents: bytes) -> Path:
+    @contextmanager
+    def _config(self, documents: bytes) -> Iterator[Path]:
         """Keep documents where only root reads them: they hold a token."""
         path = self.paths.root / "run/kubenode/kubeadm.yaml"
         make_folder(path.parent)
         write_atomically(path, documents)
-        return path
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def _call(self, arguments: list[str], seconds: float) -> Completed:
         env = {**os.environ, "HOME": "/root", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

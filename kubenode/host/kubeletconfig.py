@@ -4,9 +4,11 @@
 kubelet. kubeadm knows only the live files, so what it renders for a staged release is taken from there and put back.
 """
 
+import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 
 from kubenode.errors import HostError
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
@@ -16,6 +18,18 @@ from kubenode.model.version import Version
 REQUIRED = ("config.yaml", "kubeadm-flags.env")
 OPTIONAL = ("instance-config.yaml",)
 """Written by kubeadm 1.34 and newer (feature gate NodeLocalCRISocket, kubeadm#3042)."""
+
+
+_ORIGIN = "origin.json"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a set was rendered for and from: a release with its root hash, and the digest of the kubeadm documents."""
+
+    release: Version
+    root_hash: str
+    configuration: str
 
 
 class KubeletConfig:
@@ -29,10 +43,22 @@ class KubeletConfig:
         """Say whether a release has a set of its own."""
         return (self._sets / str(release)).is_dir()
 
-    def keep(self, release: Version) -> None:
+    def origins(self) -> dict[str, str]:
+        """Return of which documents (digest) each release's set was rendered, by the release's root hash."""
+        found = {}
+        for path in self._sets.glob(f"[!.]*/{_ORIGIN}"):
+            # One that cannot be read is rendered again.
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                said = json.loads(path.read_bytes())
+                found[str(said["root_hash"])] = str(said["configuration"])
+        return found
+
+    def keep(self, origin: Origin) -> None:
         """Make the live files the set of a release. Raises HostError when they are missing or empty."""
+        release = origin.release
         files = {name: self._read(name) for name in REQUIRED}
         files |= {name: self._read(name) for name in OPTIONAL if (self._live / name).exists()}
+        files[_ORIGIN] = json.dumps({**asdict(origin), "release": str(release)}).encode()
         final = self._sets / str(release)
         unfinished, old = self._sets / f".{release}.new", self._sets / f".{release}.old"
         with host_errors(f"the kubelet's configuration cannot be kept in {final}", self._sets):
@@ -62,18 +88,18 @@ class KubeletConfig:
                     (self._live / name).unlink(missing_ok=True)
 
     @contextmanager
-    def rendering(self, release: Version, running: Version) -> Iterator[None]:
-        """Keep what kubeadm writes inside the block as the set of `release`; `running` gets its own files back.
+    def rendering(self, staged: Origin, running: Origin) -> Iterator[None]:
+        """Keep what kubeadm writes inside the block as the set of `staged`; `running` gets its own files back.
 
         Killed at any instant, the running kubelet still starts with its own set, and the block is simply run again.
         """
-        if not self.has(running):
+        if not self.has(running.release):
             self.keep(running)
         try:
             yield
-            self.keep(release)
+            self.keep(staged)
         finally:
-            self.install(running)
+            self.install(running.release)
 
     def prune(self, wanted: frozenset[Version]) -> None:
         """Delete the sets of all other releases. Raises HostError."""

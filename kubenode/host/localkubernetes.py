@@ -3,8 +3,11 @@
 import re
 
 from kubenode.errors import HostError
-from kubenode.host import process
+from kubenode.host import memberfile, process
 from kubenode.host.booted import read_text
+from kubenode.host.certificates import UNREADABLE, earliest_end
+from kubenode.host.kubeadm import leftovers
+from kubenode.host.kubeletconfig import KubeletConfig
 from kubenode.host.paths import Paths
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
@@ -26,13 +29,22 @@ def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
             )
         return None
     said = process.run([kubelet, "--version"], timeout=60).text
+    record = memberfile.read(paths)
     # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
     plane = (paths.kubernetes / "manifests/kube-apiserver.yaml").exists()
     role = Role.CONTROL_PLANE if plane else Role.WORKER
     return LocalKubernetes(
         kubelet=_version(said, str(kubelet)),
-        joined=role if member else None,
+        joined=role if member and record.entering is None else None,
+        entering=record.entering,
         manifests=_manifests(paths) if plane else {},
+        configuration=record.configuration,
+        kubelet_sets=KubeletConfig(paths).origins(),
+        pulled=frozenset({_version(record.pulled, str(paths.member))} if record.pulled else ()),
+        snapshots=frozenset(path.stem for path in paths.snapshots.glob("[!.]*.db")),
+        # A renewal that was cut off before the static pods ran with it counts as not done.
+        certificates_until=(UNREADABLE if record.restarting else earliest_end(paths)) if plane else None,
+        leftovers=bool(leftovers(paths)),
     )
 
 

@@ -71,6 +71,16 @@ class Paths:
         return self.state / "kubelet"
 
     @property
+    def member(self) -> Path:
+        """What was done with kubeadm and does not show otherwise, see `kubenode.host.memberfile`."""
+        return self.state / "member.json"
+
+    @property
+    def snapshots(self) -> Path:
+        """Copies of etcd's data, by the manifest digest of the release before which each was made."""
+        return self.state / "etcd-snapshots"
+
+    @property
     def containers(self) -> Path:
         """The bundles of running containers and sandboxes of the kubelet (containerd, runtime v2)."""
         return self.root / "run/containerd/io.containerd.runtime.v2.task/k8s.io"

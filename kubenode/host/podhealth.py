@@ -50,7 +50,7 @@ def static_pods(paths: Paths, seconds: float = PODS_SECONDS) -> str:
 
     def attempt() -> str:
         names[:] = sorted(path.stem for path in (paths.kubernetes / "manifests").glob("*.yaml"))
-        missing = set(names) - _running(paths)
+        missing = set(names) - set(containers(paths))
         return f"no container runs of {', '.join(sorted(missing))}" if missing else ""
 
     _patiently(attempt, seconds)
@@ -65,13 +65,13 @@ def _patiently(attempt: Callable[[], str], seconds: float) -> None:
         time.sleep(min(1.0, seconds))
 
 
-def _running(paths: Paths) -> set[str]:
-    """Return the names of running containers of kube-system, as containerd's bundles say.
+def containers(paths: Paths) -> dict[str, frozenset[int]]:
+    """Return the process ids of running containers of kube-system by their names, as containerd's bundles say.
 
     Each bundle (containerd, runtime v2) has the OCI configuration with the annotations of containerd's CRI plugin,
     and the process id of the container. kubeadm names pod, container and manifest of a component alike.
     """
-    found = set()
+    found: dict[str, frozenset[int]] = {}
     for bundle in paths.containers.glob("*/config.json"):
         # Containers come and go while one looks.
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -82,5 +82,6 @@ def _running(paths: Paths) -> set[str]:
                 and said["io.kubernetes.cri.sandbox-namespace"] == _NAMESPACE
                 and (paths.root / "proc" / str(pid)).exists()
             ):
-                found.add(str(said["io.kubernetes.cri.container-name"]))
+                name = str(said["io.kubernetes.cri.container-name"])
+                found[name] = found.get(name, frozenset()) | {pid}
     return found

@@ -29,8 +29,8 @@ TARGET = {
     "extra": "",
 }
 PLATFORM = "x86_64-manylinux_2_28"
-NOT_ON_NODES = frozenset({"bcrypt", "gitpython", "jsonschema", "packaging", "pyrage", "uv"})
-"""What only laptops and builders import: `validate`, `seal` and this module."""
+NOT_ON_NODES = frozenset({"bcrypt", "gitpython", "jsonschema", "packaging", "uv"})
+"""What only laptops and builders import: `validate` and this module."""
 LAPTOP_ONLY = frozenset({"_data", "image", "lab", "__main__.py"})
 """What a node does not import, at the top of the kubenode package."""
 NODE_CLI = frozenset(

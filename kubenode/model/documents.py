@@ -221,7 +221,8 @@ class SealedSecret:
     """`secrets/<name>.yaml`: who needs the sealed file beside it, and where nodes put what is in it.
 
     Nodes need it by name, by pool or by role; `operators` are names of people of the trust policy. Without `file` it
-    is for kubenode itself. `cluster_ca` stands in the one secret that holds the cluster's CA set.
+    is for kubenode itself. `cluster_ca` stands in the one secret that holds the cluster's CA set, `bootstrap_token_of`
+    in the secret with the token by which that node joins.
     """
 
     name: str
@@ -232,6 +233,7 @@ class SealedSecret:
     operators: tuple[str, ...] = ()
     file: SecretFile | None = None
     cluster_ca: ClusterCA | None = None
+    bootstrap_token_of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property, total_ordering
 
 from kubenode.model.documents import Role
@@ -43,11 +44,19 @@ class KubernetesVersion:
         return self.text
 
 
+class Entry(StrEnum):
+    """How a machine becomes part of a cluster."""
+
+    INIT = "init"
+    JOIN = "join"
+
+
 @dataclass(frozen=True)
 class LocalKubernetes:
     """What this machine's own files say; such a machine has a kubelet in its booted slot.
 
-    `kubelet`: version in the booted slot. `joined`: as what it has joined a cluster, None before. `manifests`: image
+    `kubelet`: version in the booted slot. `joined`: as what it has joined a cluster, None before. `entering`: an init
+    or join that has begun and not ended, which leaves it no member whatever files are there. `manifests`: image
     versions of the static pods kube-apiserver, kube-controller-manager and kube-scheduler (control planes only; etcd
     has versions of its own). `configuration`: digest of the fleet's kubeadm documents that manifests and kubelet were
     last rendered from. `kubelet_sets`: root hash of a slot to the digest its kubelet set was rendered from. `pulled`:
@@ -58,6 +67,7 @@ class LocalKubernetes:
 
     kubelet: KubernetesVersion
     joined: Role | None = None
+    entering: Entry | None = None
     manifests: Mapping[str, KubernetesVersion] = field(default_factory=dict)
     configuration: str | None = None
     kubelet_sets: Mapping[str, str] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from kubenode.model.documents import Role
 from kubenode.model.kubernetes import Answer, EvictablePod, KubernetesVersion, Lease, NodeReport
 from kubenode.model.plain import plain
 from kubenode.model.version import Version
-from tests.contract.kube_world import NOW, Server, World, peers, world_of
+from tests.contract.kube_world import NOW, KnownSecrets, Server, World, peers, world_of
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 SLOT = "slot-pool-workers-0"
@@ -493,7 +493,9 @@ class KubeSuite:
         world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
         world.node("w1")
         fleet = peers(cp_1="control-plane", w1="workers")
-        boss = world.machine(tmp_path / "cp-1", "cp-1", fleet, at, tokens={"w1": "abcdef.0123456789abcdef"})
+        boss = world.machine(
+            tmp_path / "cp-1", "cp-1", fleet, at, secrets=KnownSecrets({"w1": "abcdef.0123456789abcdef"})
+        )
         worker = world.machine(tmp_path / "w1", "w1", fleet, at)
         for _ in range(2):
             boss.create_leases(frozenset().union(*SLOTS.values()))
@@ -553,8 +555,9 @@ class KubeSuite:
         machine = world.machine(tmp_path, "cp-1", fleet, datetime.now(UTC))
         version = KubernetesVersion("1.20.2")
         assert machine.answers() == (Answer("cp-2", version), Answer("endpoint", version))
-        stranger = world.machine(tmp_path / "x", "cp-1", fleet, datetime.now(UTC), ca=Authority().pair.certificate)
-        assert stranger.answers() == ()
+        stranger = KnownSecrets(ca_certificate=Authority().pair.certificate)
+        machine = world.machine(tmp_path / "x", "cp-1", fleet, datetime.now(UTC), secrets=stranger)
+        assert machine.answers() == ()
 
     def test_reports_that_are_none_are_left_out(self, world: World):
         world.node("w1")

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,6 +39,21 @@ class Server(Protocol):
 
     url: str
     authority: Authority
+
+
+@dataclass(frozen=True)
+class KnownSecrets:
+    """What a test knows of the fleet's sealed secrets."""
+
+    tokens: dict[str, str] = field(default_factory=dict)
+    ca_certificate: bytes = b""
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def ca_set(self) -> dict[str, bytes]:
+        return self.files
+
+    def tokens_of(self, nodes: frozenset[str]) -> dict[str, str]:
+        return {node: token for node, token in self.tokens.items() if node in nodes}
 
 
 class World:

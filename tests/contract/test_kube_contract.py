@@ -12,7 +12,7 @@ from kubenode.model.kubernetes import EvictablePod
 from kubenode.model.version import Version
 from tests.contract import kube_real
 from tests.contract.kube_suite import SLOT, KubeSuite, world
-from tests.contract.kube_world import World, peers, write_kubeconfig
+from tests.contract.kube_world import KnownSecrets, World, peers, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
 
@@ -67,7 +67,7 @@ class TestRealApiServer(KubeSuite):
         world.node("old")
         world.pod("web", "old", owner="ReplicaSet")
         boss = world.machine(
-            tmp_path, "cp-1", peers(cp_1="control-plane", w1="workers"), datetime.now(UTC), tokens=TOKENS
+            tmp_path, "cp-1", peers(cp_1="control-plane", w1="workers"), datetime.now(UTC), secrets=KnownSecrets(TOKENS)
         )
         folder = tmp_path / "etc/kubernetes"
         (folder / "manifests").mkdir()

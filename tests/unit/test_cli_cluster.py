@@ -14,7 +14,7 @@ from kubenode.errors import HostError
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.kubeconfig import load_kubeconfig
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.mint import mint
+from kubenode.host.kube.mint import mint, signer_of
 from kubenode.host.kube.names import LEASES, NODES
 from tests.contract.kube_world import NOW, World, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
@@ -170,7 +170,7 @@ def test_a_kubeconfig_with_few_rights_needs_no_cluster(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--server", "127.0.0.1:1"), 1, "ca.crt cannot be read: No such file"),
+        (("--server", "127.0.0.1:1"), 1, "has no ca.crt with ca.key"),
         (("--hours", "0"), 64, "greater than or equal to 1"),
         (("--server", "http://x:1", "--group", "dev"), 64, "is no address: HOST:PORT"),
         (("--server", "a b", "--group", "dev"), 64, "is no address: HOST:PORT"),
@@ -188,7 +188,9 @@ def test_mistakes_with_kubeconfigs(tmp_path: Path, words: tuple[str, ...], code:
 def test_a_minted_certificate_never_outlives_its_ca(tmp_path: Path) -> None:
     authority = Authority()
     authority.pair.write(tmp_path, "ca")
-    _, pem, _ = mint(tmp_path / "ca", "x", ("g",), datetime.now(UTC), timedelta(days=3650))
+    signer = signer_of(tmp_path / "ca")
+    assert signer is not None
+    _, pem, _ = mint(signer, "x", ("g",), datetime.now(UTC), timedelta(days=3650))
     ca = x509.load_pem_x509_certificate(authority.pair.certificate)
     assert x509.load_pem_x509_certificate(pem).not_valid_after_utc == ca.not_valid_after_utc
 
@@ -196,9 +198,15 @@ def test_a_minted_certificate_never_outlives_its_ca(tmp_path: Path) -> None:
 def test_ca_files_that_are_none(tmp_path: Path) -> None:
     Authority().pair.write(tmp_path, "ca")
     (tmp_path / "ca.key").write_bytes(Authority().pair.key)
+    signer = signer_of(tmp_path / "ca")
+    assert signer is not None
     with pytest.raises(HostError, match="certificate and key do not belong together") as refused:
-        mint(tmp_path / "ca", "x", (), datetime.now(UTC))
+        mint(signer, "x", (), datetime.now(UTC))
     assert "sealed secrets" in refused.value.hint
     (tmp_path / "ca.key").write_bytes(b"nothing")
+    signer = signer_of(tmp_path / "ca")
+    assert signer is not None
     with pytest.raises(HostError, match=r"the CA .*ca.crt with ca.key is not usable"):
-        mint(tmp_path / "ca", "x", (), datetime.now(UTC))
+        mint(signer, "x", (), datetime.now(UTC))
+    (tmp_path / "ca.key").unlink()
+    assert signer_of(tmp_path / "ca") is None

@@ -50,7 +50,7 @@ def test_an_older_commit_can_be_planned_for(world: World) -> None:
 
 
 def test_a_declared_member_is_planned_as_its_agent_decides(world: World) -> None:
-    """Agents look after no clusters yet: a laptop must not show an init or a join that nobody will do."""
+    """Its image has no kubelet, so the agent would not join; a laptop must not show a join that nobody will do."""
     fleet = world.fleet / "fleet.yaml"
     cluster = "cluster: {endpoint: 'k8s.example.net:6443', bootstrapNode: worker-1, initBefore: 2026-12-01T00:00:00Z}"
     fleet.write_text(fleet.read_text().replace("spec:\n", f"spec:\n  {cluster}\n", 1))
@@ -62,9 +62,9 @@ def test_a_declared_member_is_planned_as_its_agent_decides(world: World) -> None
     world.git("add", "--all")
     world.git("commit", "--quiet", "--message", "A worker")
     done = plan(world, world.status(OLD, node="worker-1"), "-o", "json")
-    assert done.code == 0, done.err
+    assert done.code == 4, done.err
     (node,) = done.json["nodes"]
-    assert node["decision"]["kind"] == "Converged", node
+    assert node["decision"]["reason"] == "NoKubernetes", node
 
 
 def test_stuck(world: World) -> None:

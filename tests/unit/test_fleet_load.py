@@ -103,15 +103,6 @@ def test_a_member_of_the_cluster_reads_the_whole_cluster(files: dict[str, bytes]
     assert desired_state(load_fleet(files), COMMIT, "edge-1").cluster is None
 
 
-def test_an_agent_that_looks_after_no_cluster_reads_only_its_own_documents(files: dict[str, bytes]) -> None:
-    counting = Counting(files)
-    one = desired_state(load_fleet(counting, node="worker-1", cluster=False), COMMIT, "worker-1")
-    assert one.cluster is None and "nodes/cp-1.yaml" not in counting.read
-    assert one == desired_state(load_fleet(files, cluster=False), COMMIT, "worker-1")
-    files["nodes/cp-1.yaml"] = b"\xff"
-    assert desired_state(load_fleet(files, node="worker-1", cluster=False), COMMIT, "worker-1") == one
-
-
 def test_the_configuration_is_every_file_of_kubeadm(files: dict[str, bytes]) -> None:
     before = load_fleet(files).kubeadm
     files["README.md"] = b"changed"

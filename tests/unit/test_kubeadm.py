@@ -17,20 +17,21 @@ from kubenode.host.kubeadm import (
     init_documents,
     join_command,
     join_documents,
+    kubelet_command,
     minor,
     needs_crictl,
     node_command,
     pause_image,
     pull_command,
     renew_command,
-    reset_command,
+    upload_command,
 )
 from kubenode.host.paths import Paths
 
 GOLDEN = Path(__file__).parent / "golden/kubeadm"
 RUN = {"v1.20.2": "run", "v1.21.0": "run, as a second stamp on the source of 1.20.2"}
 VERSIONS = (*RUN, *(f"v1.{number}.0" for number in range(32, 38)))
-NODE = Registration("cp-1", "192.0.2.11", taints=())
+NODE = Registration("cp-1", "192.0.2.11", taints=(), patches=Path("/etc/kubernetes/patches"))
 DISCOVERY = Discovery("k8s.example.net:6443", "abcdef.0123456789abcdef", "sha256:" + "ab" * 32)
 
 
@@ -44,7 +45,7 @@ def calls(version: str) -> dict[str, object]:
     cluster = {"apiVersion": api_version(version), "kind": "ClusterConfiguration", "clusterName": "homelab"}
     kubelet = {"apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration"}
     init = init_documents(version, cluster, NODE, kubelet, token=DISCOVERY.token)
-    join = join_documents(api_version(version), NODE, DISCOVERY, control_plane=True)
+    join = join_documents(version, api_version(version), NODE, DISCOVERY, control_plane=True)
     return {
         "state": RUN.get(version, "not run"),
         "pause": pause_image(version),
@@ -54,8 +55,9 @@ def calls(version: str) -> dict[str, object]:
         "upgrade apply": apply_command(version, patches),
         "upgrade node": node_command(version, patches),
         "renew": renew_command(version),
-        "reset": reset_command(version),
-        "pull": pull_command(version),
+        "pull": pull_command(version, Path("FILE")),
+        "upload": upload_command(version, Path("FILE")),
+        "kubelet": kubelet_command(version),
         "init documents": [json.loads(it) for it in init.decode().split("---\n")],
         "join documents": [json.loads(it) for it in join.decode().split("---\n")],
     }

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 
 from kubenode.errors import HostError
-from kubenode.host.kubeletconfig import KubeletConfig
+from kubenode.host.kubeletconfig import KubeletConfig, Origin
 from kubenode.host.paths import Paths
 from kubenode.model.version import Version
 
-OLD, NEW = Version("1.1"), Version("1.2")
+OLD, NEW = Origin(Version("1.1"), "a" * 64, "documents"), Origin(Version("1.2"), "b" * 64, "others")
 INSTALLER = Path(__file__).parents[2] / "kubenode/image/mkosi/kubernetes/usr/libexec/kubenode-kubelet-config"
 
 
@@ -35,9 +35,20 @@ def test_what_kubeadm_renders_for_another_release_does_not_reach_the_running_kub
         write(paths, "new", "--new")
         (paths.kubelet / "instance-config.yaml").write_text("endpoint")
     assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
-    assert sets.has(NEW) and sets.has(OLD)
-    sets.install(NEW)
+    assert sets.has(NEW.release) and sets.has(OLD.release)
+    sets.install(NEW.release)
     assert live(paths) == {"config.yaml": "new", "kubeadm-flags.env": "--new", "instance-config.yaml": "endpoint"}
+
+
+def test_a_set_says_what_it_was_rendered_from(paths: Paths) -> None:
+    sets = KubeletConfig(paths)
+    assert sets.origins() == {}
+    sets.keep(OLD)
+    with sets.rendering(NEW, OLD):
+        write(paths, "new", "--new")
+    assert sets.origins() == {"a" * 64: "documents", "b" * 64: "others"}
+    (paths.kubelet_sets / "1.2/origin.json").write_text("{")
+    assert sets.origins() == {"a" * 64: "documents"}, "a torn note: rendered again"
 
 
 def test_a_failing_kubeadm_leaves_no_set(paths: Paths) -> None:
@@ -46,7 +57,7 @@ def test_a_failing_kubeadm_leaves_no_set(paths: Paths) -> None:
         write(paths, "half", "")
         raise ValueError("kubeadm")
     assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
-    assert not sets.has(NEW)
+    assert not sets.has(NEW.release)
 
 
 def test_an_empty_file_is_never_kept(paths: Paths) -> None:
@@ -55,7 +66,7 @@ def test_an_empty_file_is_never_kept(paths: Paths) -> None:
     write(paths, "new", "")
     with pytest.raises(HostError, match=r"kubeadm-flags\.env is empty"):
         sets.keep(OLD)
-    sets.install(OLD)
+    sets.install(OLD.release)
     assert live(paths)["kubeadm-flags.env"] == "--old"
 
 
@@ -63,10 +74,10 @@ def test_sets_of_other_releases_are_deleted(paths: Paths) -> None:
     sets = KubeletConfig(paths)
     sets.keep(OLD)
     sets.keep(NEW)
-    sets.prune(frozenset({NEW}))
-    assert (sets.has(OLD), sets.has(NEW)) == (False, True)
+    sets.prune(frozenset({NEW.release}))
+    assert (sets.has(OLD.release), sets.has(NEW.release)) == (False, True)
     with pytest.raises(HostError, match=r"release 1\.1 has no kubelet configuration"):
-        sets.install(OLD)
+        sets.install(OLD.release)
 
 
 def test_the_image_installs_the_set_of_its_release(paths: Paths, tmp_path: Path) -> None:

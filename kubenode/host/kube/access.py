@@ -10,15 +10,17 @@
 Where there is no CA key (an external CA), kubeadm's own admin.conf and etcd client certificate are used instead.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from kubenode.errors import HostError, KubenodeError, TryLater
 from kubenode.host.kube.apiservers import place
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.identity import AgentIdentity
 from kubenode.host.kube.kubeconfig import Access, load_kubeconfig
-from kubenode.host.kube.mint import can_mint, mint
+from kubenode.host.kube.mint import Signer, mint, signer_of
 from kubenode.host.paths import Paths
 from kubenode.model.desired import DesiredCluster
 from kubenode.model.documents import Role
@@ -29,15 +31,32 @@ ETCD_PORT = 2379
 _MASTERS = ("system:masters",)
 
 
-class Identities:
-    """The identities of one node; `ca` is the cluster's CA certificate (PEM) for a machine without kubeadm's files."""
+class Secrets(Protocol):
+    """What of the cluster the fleet's sealed secrets say to this node; see `kubenode.host.membersecrets`."""
 
-    def __init__(self, paths: Paths, clock: Clock, node: str, desired: DesiredCluster, ca: bytes | None) -> None:
+    @property
+    def ca_certificate(self) -> bytes:
+        """The cluster's CA certificate (PEM), which is public. Raises HostError when the fleet has none."""
+        ...
+
+    def ca_set(self) -> Mapping[str, bytes]:
+        """Return the CA set by path below /etc/kubernetes/pki; on control planes only. Raises HostError."""
+        ...
+
+    def tokens_of(self, nodes: frozenset[str]) -> Mapping[str, str]:
+        """Return the bootstrap tokens ("id.secret") of these nodes, as far as the fleet has them. Raises HostError."""
+        ...
+
+
+class Identities:
+    """The identities of one node. What kubeadm has not put here yet comes from the fleet's `secrets`."""
+
+    def __init__(self, paths: Paths, clock: Clock, node: str, desired: DesiredCluster, secrets: Secrets | None) -> None:
         self._folder = paths.kubernetes
         self._clock = clock
         self._node = node
         self._desired = desired
-        self._ca = ca
+        self._secrets = secrets
         self._own = AgentIdentity(paths.state / "identity", node, desired.by_name[node].pool)
         self.endpoint = _endpoint(desired)
 
@@ -69,16 +88,17 @@ class Identities:
 
     def control_plane(self) -> Access:
         """Return a control plane's access, also before it has joined. Raises HostError without its CA or admin.conf."""
-        ca = self._folder / "pki/ca"
-        if not can_mint(ca):
+        signer = self._signer("ca")
+        if signer is None:
             return load_kubeconfig(self._folder / "admin.conf")
-        return Access(self.endpoint, *mint(ca, agent_user(self._node), _MASTERS, self._clock.now()), source=str(ca))
+        shown = mint(signer, agent_user(self._node), _MASTERS, self._clock.now())
+        return Access(self.endpoint, *shown, source=signer.source)
 
     def etcd(self) -> tuple[Access, ...]:
         """Return access to the etcd of this machine, if it has one, and of the other control planes."""
-        ca = self._folder / "pki/etcd/ca"
-        if can_mint(ca):
-            shown = mint(ca, agent_user(self._node), (), self._clock.now())
+        signer, source = self._signer("etcd/ca"), str(self._folder / "pki/etcd")
+        if signer is not None:
+            shown, source = mint(signer, agent_user(self._node), (), self._clock.now()), signer.source
         else:
             names = ("etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key")
             first, second, third = (_read(self._folder / "pki" / name) for name in names)
@@ -86,15 +106,25 @@ class Identities:
         others = [it.address for it in self._desired.peers if it.role is Role.CONTROL_PLANE and it.name != self._node]
         here = ["127.0.0.1"] if (self._folder / "manifests/etcd.yaml").exists() else []
         found = tuple(
-            Access(place(host, ETCD_PORT), *shown, source=str(ca)) for host in [*here, *others] if host is not None
+            Access(place(host, ETCD_PORT), *shown, source=source) for host in [*here, *others] if host is not None
         )
         if not found:
             raise TryLater("no etcd is known: it does not run here yet, and the fleet has no address of another one")
         return found
 
     def ca(self) -> bytes:
-        """Return the cluster's CA certificate (PEM)."""
-        return self._ca or _read(self._folder / "pki/ca.crt")
+        """Return the cluster's CA certificate (PEM). Raises HostError."""
+        if self._secrets is not None:
+            return self._secrets.ca_certificate
+        return _read(self._folder / "pki/ca.crt")
+
+    def _signer(self, name: str) -> Signer | None:
+        found = signer_of(self._folder / "pki" / name)
+        if found is not None or self._secrets is None or self.has_joined():
+            return found
+        # A control plane that is still to join looks before it leaps.
+        opened = self._secrets.ca_set()
+        return Signer(opened[f"{name}.crt"], opened[f"{name}.key"], f"{name} of the fleet's sealed CA set")
 
 
 def _endpoint(desired: DesiredCluster) -> str:

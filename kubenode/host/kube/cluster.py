@@ -3,19 +3,19 @@
 Who asks is chosen for each call, with the least rights that it needs (`access.py`).
 """
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac, view
-from kubenode.host.kube.access import Identities
+from kubenode.host.kube.access import Identities, Secrets
 from kubenode.host.kube.approval import approve
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.etcd import Etcd
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.leases import Leases
+from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, KUBEADM_CONFIG
 from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
 from kubenode.host.paths import Paths
@@ -32,8 +32,7 @@ API_PORT = 6443
 class KubeCluster:
     """Implements `kubenode.ports.Cluster`; also a context manager that closes its connections.
 
-    `desired` is the cluster as the trusted commit has it, `tokens` are the bootstrap tokens ("id.secret") by node, `ca`
-    the cluster's CA certificate (PEM) for a machine that has not joined yet.
+    `desired` is the cluster as the trusted commit has it, `secrets` what that commit has for this node's eyes only.
 
     Every method ends in bounded time and is safe to be killed and repeated.
     """
@@ -45,14 +44,13 @@ class KubeCluster:
         node: str,
         desired: DesiredCluster,
         *,
-        tokens: Mapping[str, str] | None = None,
-        ca: bytes | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self._clock = clock
         self._node = node
         self._desired = desired
-        self._tokens = tokens or {}
-        self._access = Identities(paths, clock, node, desired, ca)
+        self._secrets = secrets
+        self._access = Identities(paths, clock, node, desired, secrets)
         self._leads = desired.by_name[node].role is Role.CONTROL_PLANE
         self._stack = ExitStack()
         self._kubelet_api: Api | None = None
@@ -145,17 +143,31 @@ class KubeCluster:
 
     def set_tokens(self, nodes: frozenset[str]) -> None:
         """Publish the bootstrap tokens of exactly these nodes. Raises HostError when a node has none in the fleet."""
-        missing = sorted(nodes - set(self._tokens))
-        if missing:
+        known = self._secrets.tokens_of(nodes) if self._secrets is not None else {}
+        Tokens(self._agent()).keep({node: known[node] for node in nodes & set(known)}, self._clock.now())
+        # Said when the others have theirs: one node without a token keeps nobody else out.
+        if missing := sorted(nodes - set(known)):
             raise HostError(
                 f"the fleet has no bootstrap token for {', '.join(missing)}",
-                hint="each node that joins needs its own, sealed for the control planes",
+                hint="Each node that joins needs its own, sealed for it and the control planes: kubenode seed NODE",
             )
-        Tokens(self._agent()).keep({node: self._tokens[node] for node in nodes}, self._clock.now())
+
+    def mark_configuration(self, digest: str) -> None:
+        """Note at kubeadm's ConfigMap from which documents of the fleet (digest) the cluster was configured."""
+        change = {"metadata": {"annotations": {CONFIGURATION_ANNOTATION: digest}}}
+        self._agent().patch(KUBEADM_CONFIG, change)
+
+    def configuration(self) -> str | None:
+        """Return what is noted there, asked as this machine's kubelet, which may read it."""
+        return view.kubeadm_config(self._kubelet())[1]
+
+    def etcd(self) -> Etcd:
+        """Return etcd, as a control plane reaches it. Raises TryLater, HostError."""
+        return Etcd(self._access.etcd())
 
     def remove_etcd_member(self, member: str) -> None:
         """Remove the member with this id. Raises HostError when that would cost the quorum."""
-        self._etcd().remove(member)
+        self.etcd().remove(member)
 
     def _look(self) -> ClusterView:
         seen = view.look(self._agent(), self._node)
@@ -170,7 +182,7 @@ class KubeCluster:
         return replace(
             seen,
             pods=pods | {node: drain.left_on(self._agent(), node) for node in strangers},
-            etcd=self._etcd().view(),
+            etcd=self.etcd().view(),
             tokens=Tokens(self._agent()).nodes(self._clock.now()),
             requests=tuple(request for _, (_, request) in sorted(pending(self._agent()).items())),
         )
@@ -191,6 +203,3 @@ class KubeCluster:
             access = self._access.control_plane() if self._leads else self._access.worker(self._kubelet())
             self._agent_api = self._stack.enter_context(Api(access))
         return self._agent_api
-
-    def _etcd(self) -> Etcd:
-        return Etcd(self._access.etcd())

@@ -4,6 +4,7 @@ They work before kubeadm has joined the machine and after kubeadm's own certific
 memory, for an hour; `kubenode kubeconfig` makes one for a person. Nothing else is ever signed with these keys here.
 """
 
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -20,24 +21,36 @@ _SKEW = timedelta(minutes=5)
 """Clocks of control planes differ a little."""
 
 
-def can_mint(ca: Path) -> bool:
-    """Return whether the CA's certificate and key (`ca`.crt, `ca`.key) are on this machine."""
-    return ca.with_suffix(".crt").exists() and ca.with_suffix(".key").exists()
+@dataclass(frozen=True)
+class Signer:
+    """A CA's certificate and key (PEM); `source` says for messages where they are from."""
+
+    certificate: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    source: str
+
+
+def signer_of(ca: Path) -> Signer | None:
+    """Return the CA whose files are named `ca` without ending, None when one of them is missing. Raises HostError."""
+    files = ca.with_suffix(".crt"), ca.with_suffix(".key")
+    try:
+        return Signer(files[0].read_bytes(), files[1].read_bytes(), f"{files[0]} with {files[1].name}")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HostError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def mint(
-    ca: Path, user: str, groups: tuple[str, ...], now: datetime, life: timedelta = LIFETIME
+    ca: Signer, user: str, groups: tuple[str, ...], now: datetime, life: timedelta = LIFETIME
 ) -> tuple[bytes, bytes, bytes]:
     """Return the CA's certificate, a new client certificate for `user`, and its key (PEM); it is good for `life`.
 
-    It never outlives the CA. `ca` names the CA's files without ending. Raises HostError when they cannot be read or do
-    not fit each other.
+    It never outlives the CA. Raises HostError when the CA's certificate and key do not fit each other.
     """
-    files = ca.with_suffix(".crt"), ca.with_suffix(".key")
     try:
-        pem = files[0].read_bytes()
-        authority = x509.load_pem_x509_certificate(pem)
-        signer = serialization.load_pem_private_key(files[1].read_bytes(), None)
+        authority = x509.load_pem_x509_certificate(ca.certificate)
+        signer = serialization.load_pem_private_key(ca.key, None)
         if not isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey):
             raise ValueError("the kind of the key is not taken")
         if signer.public_key() != authority.public_key():
@@ -56,16 +69,14 @@ def mint(
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .sign(signer, None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256())
         )
-    except OSError as error:
-        raise HostError(f"{error.filename} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise HostError(
-            f"the CA {files[0]} with {files[1].name} is not usable: {error}",
+            f"the CA {ca.source} is not usable: {error}",
             hint="both come from the fleet's sealed secrets on control planes",
         ) from error
     encoding = serialization.Encoding.PEM
     secret = key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem, certificate.public_bytes(encoding), secret
+    return ca.certificate, certificate.public_bytes(encoding), secret
 
 
 def _subject(user: str, groups: tuple[str, ...]) -> x509.Name:

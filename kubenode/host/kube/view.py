@@ -7,14 +7,12 @@ from kubenode.host.kube import apiservers, nodes
 from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Malformed, NotFound
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, KUBEADM_CONFIG, NODES, STATUS_ANNOTATION
 from kubenode.host.kube.reading import Object, name_of, shown, text, texts
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import ClusterNode, ClusterView, KubernetesVersion, NodeReport
 from kubenode.model.restore import restore
 from kubenode.trust import strictyaml
-
-_KUBEADM_CONFIG = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 
 
 def look(api: Api, me: str) -> ClusterView:
@@ -51,7 +49,7 @@ def node_of(it: Object) -> ClusterNode:
 def kubeadm_config(api: Api) -> tuple[KubernetesVersion, str | None]:
     """Return kubernetesVersion of kubeadm's ClusterConfiguration, and our annotation at its ConfigMap."""
     try:
-        found = api.get(_KUBEADM_CONFIG)
+        found = api.get(KUBEADM_CONFIG)
         config = strictyaml.load(text(found, "data", "ClusterConfiguration").encode(), "kubeadm-config").value
         version = _version(text(config, "kubernetesVersion"), "kubeadm-config")
         return version, texts(found, "metadata", "annotations").get(CONFIGURATION_ANNOTATION)

@@ -6,17 +6,22 @@ time, on one node, and never when anybody answers with the cluster's CA.
 
 from kubenode.model.decision import Decision, KubeadmInit, KubeadmJoin, RemoveEtcdMember, Stuck, Wait
 from kubenode.model.documents import Role
-from kubenode.model.kubernetes import EtcdMember, EtcdView
+from kubenode.model.kubernetes import Entry, EtcdMember, EtcdView
 from kubenode.plan.kubernetes import gates, leases, skew
 from kubenode.plan.node import Node
 
 
 def enter(node: Node) -> Decision | None:
     """Return the next step of a machine that is to become part of the cluster, None while its release comes first."""
-    if not node.newcomer or node.hop is not None:
+    if not node.newcomer:
         return None
     here, cluster = node.here, node.cluster
     assert cluster is not None
+    if here is not None and here.entering is Entry.INIT:
+        # Whatever answers now is what this machine itself has begun; half a control plane serves nobody.
+        return node.act(KubeadmInit(here.kubelet), f"The cluster's first control plane was begun on {node.name}.")
+    if node.hop is not None and (here is None or here.entering is None):
+        return None
     if here is None:
         return Stuck(
             "NoKubernetes",

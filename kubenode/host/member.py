@@ -1,0 +1,257 @@
+"""A machine as a member of its cluster: `kubenode.ports.Kubeadm` over the kubeadm adapter and the machine's files.
+
+Every call may be killed at any instant and made again: what has begun is noted before kubeadm starts, and what is done
+is noted only when it is.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kubenode.errors import HostError
+from kubenode.fleet.kubeadm import KubeadmDocuments
+from kubenode.host import memberfile, process, staticpods
+from kubenode.host.booted import running
+from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
+from kubenode.host.kube.etcd import Etcd
+from kubenode.host.kubeadm import Discovery, Kubeadm, Options, Registration, init_documents, join_documents
+from kubenode.host.kubeletconfig import KubeletConfig, Origin
+from kubenode.host.localkubernetes import local_kubernetes
+from kubenode.host.paths import Paths
+from kubenode.host.spare import attached
+from kubenode.model.desired import DesiredCluster
+from kubenode.model.documents import Release, Role
+from kubenode.model.kubernetes import Entry, KubernetesVersion
+
+SNAPSHOTS_KEPT = 3
+"""Copies of etcd's data on this machine, the newest; each is as large as etcd's database."""
+_ADDONS = "addon"
+
+
+class Secrets(Protocol):
+    """What kubeadm needs that only this node may read; see `kubenode.host.membersecrets`."""
+
+    @property
+    def ca_cert_hash(self) -> str:
+        """The hash of the CA's public key by which a joining node knows its cluster. Raises HostError."""
+        ...
+
+    def ca_set(self) -> Mapping[str, bytes]:
+        """Return the cluster's CA set by path below /etc/kubernetes/pki; on control planes only. Raises HostError."""
+        ...
+
+    def own_token(self) -> str:
+        """Return this node's own bootstrap token. Raises HostError when the fleet has none that this node can open."""
+        ...
+
+
+class Documents(Protocol):
+    """The cluster's documents as its API keeps them."""
+
+    def mark_configuration(self, digest: str) -> None:
+        """Note at kubeadm's ConfigMap from which documents of the fleet the cluster was configured."""
+        ...
+
+    def configuration(self) -> str | None:
+        """Return what is noted there, asked as this machine's kubelet. Raises TryLater, HostError."""
+        ...
+
+
+@dataclass
+class Member:
+    """Implements `kubenode.ports.Kubeadm` for the node `name` of `cluster`."""
+
+    paths: Paths
+    name: str
+    cluster: DesiredCluster
+    documents: KubeadmDocuments
+    secrets: Secrets
+    api: Documents
+    etcd: Callable[[], Etcd]
+    spare: Callable[[str, Paths], AbstractContextManager[Path]] = attached
+
+    # Becoming a member.
+
+    def init(self, version: KubernetesVersion) -> None:
+        """Found the cluster. Raises HostError."""
+        memberfile.change(self.paths, entering=Entry.INIT)
+        self._install_ca_set()
+        self._install_patches()
+        # kubeadm's own token of a day is not wanted: every node joins with its own.
+        given = self._documents(version, token=self.secrets.own_token())
+        self._booted.init(given, self._options(skip=self.documents.skip_phases))
+        self._rendered()
+        self.api.mark_configuration(self.cluster.configuration)
+        memberfile.change(self.paths, entering=None)
+
+    def join(self, role: Role) -> None:
+        """Join the cluster. Raises HostError."""
+        memberfile.change(self.paths, entering=Entry.JOIN)
+        plane = role is Role.CONTROL_PLANE
+        if plane:
+            self._install_ca_set()
+        self._install_patches()
+        found = Discovery(self.cluster.endpoint, self.secrets.own_token(), self.secrets.ca_cert_hash)
+        booted = self._booted
+        given = join_documents(
+            booted.version(),
+            self.documents.api_version,
+            self._registration,
+            found,
+            control_plane=plane,
+            base=self.documents.join,
+        )
+        booted.join(given, self._options())
+        self._rendered(self.api.configuration())
+        memberfile.change(self.paths, entering=None)
+
+    # Upgrades, with the staged release's kubeadm.
+
+    def pull(self, release: Release) -> None:
+        """Pull the control plane images of a staged release. Raises HostError."""
+        with self.spare(release.root_hash, self.paths) as root:
+            staged = self._at(root)
+            version = KubernetesVersion(staged.version())
+            staged.pull_images(self._documents(version))
+        memberfile.change(self.paths, pulled=str(version))
+
+    def prepare_kubelet(self, release: Release, configuration: str) -> None:
+        """Render the staged slot's kubelet set from the cluster's documents. Raises HostError."""
+        with self._rendering(release, configuration) as staged:
+            staged.kubelet_config()
+
+    def snapshot_etcd(self, release: Release) -> None:
+        """Save etcd's data, and delete all but the newest copies. Raises NoSpace, TryLater, HostError."""
+        folder = self.paths.snapshots
+        make_folder(folder)
+        target = folder / f"{release.manifest}.db"
+        self.etcd().snapshot(target)
+        with host_errors(f"{folder} cannot be tidied", folder):
+            copies = sorted(folder.glob("[!.]*.db"), key=lambda path: path.stat().st_mtime_ns)
+            for old in copies[:-SNAPSHOTS_KEPT]:
+                old.unlink()
+
+    def upgrade(self, release: Release, *, first: bool) -> None:
+        """Move this control plane to the staged release's version. Raises HostError."""
+        self._install_patches()
+        with self._rendering(release, self.cluster.configuration) as staged:
+            if first:
+                # git's documents, at the version that the cluster has: `apply` takes them from there.
+                staged.upload_config(self._documents(self._running_version()))
+                staged.upgrade_apply(self._options(skip=self._addons(staged)))
+                self.api.mark_configuration(self.cluster.configuration)
+            else:
+                staged.upgrade_node(self._options())
+        memberfile.change(self.paths, configuration=self.cluster.configuration)
+
+    # Upkeep, with the running release's kubeadm.
+
+    def reconfigure(self, configuration: str, *, first: bool) -> None:
+        """Render static pods and kubelet configuration anew, at the version that runs. Raises HostError."""
+        self._install_patches()
+        if first:
+            self._booted.upload_config(self._documents(self._running_version()))
+            self.api.mark_configuration(configuration)
+        self._booted.upgrade_node(self._options())
+        self._rendered(configuration)
+        process.run(["systemctl", "restart", "kubelet.service"], timeout=300)
+
+    def renew_certificates(self) -> None:
+        """Renew every certificate of this control plane and restart its static pods. Raises HostError."""
+        memberfile.change(self.paths, restarting=True)
+        self._booted.renew_certificates()
+        staticpods.restart_all(self.paths)
+        memberfile.change(self.paths, restarting=False)
+
+    def prune(self) -> None:
+        """Delete the copies that upgrades leave behind. Raises HostError."""
+        self._booted.prune()
+
+    # What the calls share.
+
+    @property
+    def _booted(self) -> Kubeadm:
+        return self._at(self.paths.root)
+
+    def _at(self, root: Path) -> Kubeadm:
+        return Kubeadm(root / "usr/bin/kubeadm", self.paths)
+
+    @property
+    def _registration(self) -> Registration:
+        return Registration(self.name, self.cluster.by_name[self.name].address, patches=self._patches)
+
+    @property
+    def _patches(self) -> Path | None:
+        return self.paths.kubernetes / "patches" if self.documents.patches else None
+
+    def _options(self, skip: tuple[str, ...] = ()) -> Options:
+        return Options(skip_phases=skip, patches=self._patches)
+
+    def _addons(self, staged: Kubeadm) -> tuple[str, ...]:
+        """Return which addons an upgrade must not bring back; below 1.32 it cannot be told (kubeadm#1318)."""
+        skipped = tuple(it for it in self.documents.skip_phases if it.split("/")[0] == _ADDONS)
+        return skipped if skipped and staged.can_skip_phases_of_apply() else ()
+
+    def _documents(self, version: KubernetesVersion, token: str | None = None) -> bytes:
+        documents = self.documents
+        return init_documents(
+            str(version), documents.cluster, self._registration, *documents.others, base=documents.init, token=token
+        )
+
+    def _running_version(self) -> KubernetesVersion:
+        here = local_kubernetes(self.paths)
+        if here is None or not here.manifests:
+            raise HostError(f"{self.paths.kubernetes}/manifests has no control plane", hint="kubeadm writes it.")
+        return min(here.manifests.values())
+
+    @contextmanager
+    def _rendering(self, release: Release, configuration: str) -> Iterator[Kubeadm]:
+        """Attach the staged release and yield its kubeadm; what it writes for the kubelet is that release's set."""
+        sets = KubeletConfig(self.paths)
+        mine = Origin(release.version, release.root_hash, configuration)
+        with self.spare(release.root_hash, self.paths) as root, sets.rendering(mine, self._origin(None)):
+            yield self._at(root)
+        sets.prune(frozenset({release.version, self._origin(None).release}))
+
+    def _origin(self, configuration: str | None) -> Origin:
+        now = running(self.paths)
+        known = configuration or memberfile.read(self.paths).configuration or ""
+        return Origin(now.version, now.root_hash, known)
+
+    def _rendered(self, configuration: str | None = None) -> None:
+        """Keep the kubelet's live files as the running release's set, and note what they were rendered from."""
+        digest = self.cluster.configuration if configuration is None else configuration
+        KubeletConfig(self.paths).keep(self._origin(digest))
+        memberfile.change(self.paths, configuration=digest)
+
+    def _install_ca_set(self) -> None:
+        """Put the cluster's CA set where kubeadm looks for it; a file that is there stays, and must be the same."""
+        folder = self.paths.kubernetes / "pki"
+        for name, data in self.secrets.ca_set().items():
+            path = folder / name
+            with host_errors(f"{path} cannot be written", self.paths.kubernetes):
+                if path.exists() and path.read_bytes() != data:
+                    raise HostError(
+                        f"{path} is of another cluster than the fleet's sealed CA set",
+                        hint="This machine was part of another cluster: wipe it, or seal the CA set that it has.",
+                    )
+                make_folder(path.parent)
+                if not path.exists():
+                    write_atomically(path, data, 0o600 if path.suffix == ".key" else 0o644)
+
+    def _install_patches(self) -> None:
+        """Make the folder of kubeadm's patches what git says: a patch that left git must not stay in force."""
+        folder = self.paths.kubernetes / "patches"
+        with host_errors(f"{folder} cannot be written", self.paths.kubernetes):
+            for old in folder.iterdir() if folder.is_dir() else ():
+                if old.name not in self.documents.patches:
+                    shutil.rmtree(old) if old.is_dir() else old.unlink()
+            if self.documents.patches:
+                make_folder(folder)
+            for name, data in self.documents.patches.items():
+                write_atomically(folder / name, data, 0o644)
+            if folder.is_dir():
+                sync_folder(folder)
