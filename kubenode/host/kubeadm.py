@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,24 @@ def needs_crictl(version: str) -> bool:
 
 @dataclass(frozen=True)
 class Registration:
-    """What kubenode fills into the fleet's documents for one node; `address` is what its API server advertises."""
+    """What kubenode fills into the fleet's documents for one node.
+
+    `address` is as nodes/NAME.yaml declares it. An IP address is what the API server advertises and what the kubelet
+    registers (its --node-ip); a DNS name is neither, both then take the interface of the default route.
+    """
 
     name: str
     address: str | None = None
     taints: tuple[dict[str, str], ...] | None = None
     """None: as kubeadm decides. An empty tuple: none at all, which lets pods run on a control plane."""
+
+    @property
+    def ip(self) -> str | None:
+        """The address, if it is an IP address."""
+        try:
+            return str(ip_address(self.address or ""))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -112,10 +125,10 @@ def init_documents(
     own: dict[str, Any] = {
         "apiVersion": cluster["apiVersion"],
         "kind": "InitConfiguration",
-        "nodeRegistration": _registration(node),
+        "nodeRegistration": _registration(node, cluster["apiVersion"]),
     }
-    if node.address is not None:
-        own["localAPIEndpoint"] = {"advertiseAddress": node.address, "bindPort": 6443}
+    if node.ip is not None:
+        own["localAPIEndpoint"] = {"advertiseAddress": node.ip, "bindPort": 6443}
     if token is not None:
         own["bootstrapTokens"] = [{"token": token, "ttl": "24h0m0s"}]
     minor(version)
@@ -127,7 +140,7 @@ def join_documents(api_version: str, node: Registration, discovery: Discovery, *
     own: dict[str, Any] = {
         "apiVersion": api_version,
         "kind": "JoinConfiguration",
-        "nodeRegistration": _registration(node),
+        "nodeRegistration": _registration(node, api_version),
         "discovery": {
             "bootstrapToken": {
                 "apiServerEndpoint": discovery.endpoint,
@@ -138,13 +151,17 @@ def join_documents(api_version: str, node: Registration, discovery: Discovery, *
         },
     }
     if control_plane:
-        endpoint = {"advertiseAddress": node.address, "bindPort": 6443} if node.address else {}
+        endpoint = {"advertiseAddress": node.ip, "bindPort": 6443} if node.ip else {}
         own["controlPlane"] = {"localAPIEndpoint": endpoint} if endpoint else {}
     return _documents(own)
 
 
-def _registration(node: Registration) -> dict[str, Any]:
+def _registration(node: Registration, api_version: str) -> dict[str, Any]:
     own: dict[str, Any] = {"name": node.name, "criSocket": CRI_SOCKET}
+    if node.ip is not None:
+        # A map until v1beta3, a list since v1beta4 (kubeadm-config.v1beta4, "Arg").
+        as_map = api_version in (f"{_GROUP}/v1beta2", f"{_GROUP}/v1beta3")
+        own["kubeletExtraArgs"] = {"node-ip": node.ip} if as_map else [{"name": "node-ip", "value": node.ip}]
     if node.taints is not None:
         own["taints"] = list(node.taints)
     return own
