@@ -118,11 +118,18 @@ class Watcher:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._end.set()
-        # No longer than kubectl itself may take.
-        self._thread.join(180)
+        self.end()
+        self.join()
         if kind is None and self._broken is not None:
             raise HostError("the watcher of the workload broke off") from self._broken
+
+    def end(self) -> None:
+        """Look no more, once the present look is over."""
+        self._end.set()
+
+    def join(self, timeout: float = 180) -> None:
+        """Wait for the end of the present look; kubectl itself gives up earlier than after `timeout` seconds."""
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
