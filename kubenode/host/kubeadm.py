@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,11 @@ def needs_crictl(version: str) -> bool:
 
 @dataclass(frozen=True)
 class Registration:
-    """What kubenode fills into the fleet's documents for one node; `address` is what its API server advertises."""
+    """What kubenode fills into the fleet's documents for one node.
+
+    `address` is as nodes/NAME.yaml declares it. An IP address is what the API server advertises and what the kubelet
+    registers (its --node-ip); a DNS name is neither, both then take the interface of the default route.
+    """
 
     name: str
     address: str | None = None
@@ -98,6 +103,14 @@ class Registration:
     """None: as kubeadm decides. An empty tuple: none at all, which lets pods run on a control plane."""
     patches: Path | None = None
     """The folder of kubeadm's patches, for versions whose documents name it."""
+
+    @property
+    def ip(self) -> str | None:
+        """The address, if it is an IP address."""
+        try:
+            return str(ip_address(self.address or ""))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -126,10 +139,10 @@ def init_documents(
     own: dict[str, Any] = {
         "apiVersion": cluster["apiVersion"],
         "kind": "InitConfiguration",
-        "nodeRegistration": _registration(node),
+        "nodeRegistration": _registration(node, cluster["apiVersion"]),
     }
-    if node.address is not None:
-        own["localAPIEndpoint"] = {"advertiseAddress": node.address, "bindPort": 6443}
+    if node.ip is not None:
+        own["localAPIEndpoint"] = {"advertiseAddress": node.ip, "bindPort": 6443}
     if token is not None:
         own["bootstrapTokens"] = [{"token": token, "ttl": "24h0m0s"}]
     if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
@@ -153,7 +166,7 @@ def join_documents(
     own: dict[str, Any] = {
         "apiVersion": api_version,
         "kind": "JoinConfiguration",
-        "nodeRegistration": _registration(node),
+        "nodeRegistration": _registration(node, api_version),
         "discovery": {
             "bootstrapToken": {
                 "apiServerEndpoint": discovery.endpoint,
@@ -164,7 +177,7 @@ def join_documents(
         },
     }
     if control_plane:
-        endpoint = {"advertiseAddress": node.address, "bindPort": 6443} if node.address else {}
+        endpoint = {"advertiseAddress": node.ip, "bindPort": 6443} if node.ip else {}
         own["controlPlane"] = {"localAPIEndpoint": endpoint} if endpoint else {}
     if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
         own["patches"] = {"directory": str(node.patches)}
@@ -185,8 +198,12 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _registration(node: Registration) -> dict[str, Any]:
+def _registration(node: Registration, api_version: str) -> dict[str, Any]:
     own: dict[str, Any] = {"name": node.name, "criSocket": CRI_SOCKET}
+    if node.ip is not None:
+        # A map until v1beta3, a list since v1beta4 (kubeadm-config.v1beta4, "Arg").
+        as_map = api_version in (f"{_GROUP}/v1beta2", f"{_GROUP}/v1beta3")
+        own["kubeletExtraArgs"] = {"node-ip": node.ip} if as_map else [{"name": "node-ip", "value": node.ip}]
     if node.taints is not None:
         own["taints"] = list(node.taints)
     return own

@@ -36,9 +36,14 @@ class LabNode:
         *,
         manual: bool = False,
         hardware: Mapping[str, Any] | None = None,
+        more: Mapping[str, bytes] | None = None,
     ) -> None:
-        """`hardware` changes sizes, ports and disks of the machine, see `MachineConfig`."""
+        """`hardware` changes sizes, ports, disks and network of the machine, see `MachineConfig`.
+
+        `more` are credentials besides, such as its identity.
+        """
         credentials = {
+            **(more or {}),
             **probe.credentials(),
             SEED: encode_seed(seed),
             "system.hostname": seed.node.encode(),

@@ -6,6 +6,7 @@ survives it, so what the guest flushed is on the disk and what it did not flush 
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -38,12 +39,36 @@ TCG_CPU = "Nehalem"
 
 
 @dataclass(frozen=True)
+class SharedNetwork:
+    """A layer 2 network that machines share: every frame is a datagram to a multicast group on the host's loopback.
+
+    QEMU joins and sends by the interface of `localaddr`, so this needs no route, no other interface and no program
+    beside the machines, in a container that has only `lo` too; and machines may come and go in any order.
+    """
+
+    group: str
+    port: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "SharedNetwork":
+        """Return the network of a lab folder: another folder's has another group and port, so they never meet."""
+        digest = hashlib.sha256(str(folder.resolve()).encode()).digest()
+        # 230.0.0.0/8 is reserved: nobody uses these groups (RFC 5771).
+        return cls("230." + ".".join(map(str, digest[:3])), 20000 + int.from_bytes(digest[3:5]) % 10000)
+
+
+def mac_address(name: str) -> str:
+    """Return the address of a machine's card on the shared network: locally administered, always the same."""
+    return ":".join(f"{octet:02x}" for octet in (0x02, *hashlib.sha256(name.encode()).digest()[:5]))
+
+
+@dataclass(frozen=True)
 class MachineConfig:
     """A machine to run: `image` is a release's disk image (never written), `work` the folder of its own files.
 
     `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware.
     Sizes are in MiB. `forward` maps ports of the host's loopback to ports of the guest; `disks` are further disks that
-    the guest only reads.
+    the guest only reads. With `shared` the machine has a second network card, with `mac_address(name)`.
     """
 
     name: str
@@ -56,6 +81,7 @@ class MachineConfig:
     disk_mib: int = 6144
     forward: Mapping[int, int] = field(default_factory=dict)
     disks: tuple[Path, ...] = ()
+    shared: SharedNetwork | None = None
 
     @property
     def serial_log(self) -> Path:
@@ -226,6 +252,9 @@ def command_line(config: MachineConfig, accel: str, code: Path, variables: Path,
         "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
         "-qmp", f"unix:{monitor},server=on,wait=off",
     ]  # fmt: skip
+    if config.shared is not None:
+        words += ["-netdev", f"socket,id=shared,mcast={config.shared.group}:{config.shared.port},localaddr=127.0.0.1"]
+        words += ["-device", f"virtio-net-pci,netdev=shared,romfile=,mac={mac_address(config.name)}"]
     for number, disk in enumerate(config.disks):
         words += ["-drive", f"if=none,id=more{number},format=raw,readonly=on,file={disk}"]
         words += ["-device", f"virtio-blk-pci,drive=more{number}"]

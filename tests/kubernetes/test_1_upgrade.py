@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from kubenode.lab.kubernetes.cluster import NEW, OLD
-from kubenode.lab.kubernetes.fleet import COMPONENTS, NODE
+from kubenode.lab.kubernetes.fleet import COMPONENTS
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, ClusterStory
 
@@ -19,7 +19,7 @@ def images(story: ClusterStory, node: ClusterNode) -> dict[str, str]:
     pods: list[dict[str, Any]] = story.objects(node, "pods")
     found = {}
     for pod in pods:
-        name = pod["metadata"]["name"].removesuffix(f"-{NODE}")
+        name = pod["metadata"]["name"].removesuffix(f"-{node.name}")
         if name in COMPONENTS:
             (status,) = pod["status"]["containerStatuses"]
             assert "running" in status["state"], status
@@ -33,7 +33,7 @@ def kubelet_version(story: ClusterStory, node: ClusterNode) -> str:
 
 
 def test_one_control_plane_moves_a_minor(story: ClusterStory) -> None:
-    node = story.copy(story.with_images(), "upgrade")
+    node = story.copy(story.with_images("cp-1"), "cp-1", "upgrade")
     with story.workshop.serving():
         try:
             node.start(600)

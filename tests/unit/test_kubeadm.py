@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,34 @@ def test_what_is_called_is_the_golden(version: str) -> None:
     if os.environ.get("KUBENODE_WRITE_GOLDEN"):
         path.write_text(now)
     assert now == path.read_text()
+
+
+def registered(node: Registration, api: str) -> dict[str, Any]:
+    """What the join document of a control plane says of the node itself."""
+    document = json.loads(join_documents(f"kubeadm.k8s.io/{api}", node, DISCOVERY, control_plane=True))
+    return {"kubelet": document["nodeRegistration"].get("kubeletExtraArgs"), **document["controlPlane"]}
+
+
+@pytest.mark.parametrize(
+    ("api", "written"),
+    [
+        ("v1beta2", {"node-ip": "2001:db8::b"}),
+        ("v1beta3", {"node-ip": "2001:db8::b"}),
+        ("v1beta4", [{"name": "node-ip", "value": "2001:db8::b"}]),
+    ],
+)
+def test_the_kubelet_registers_the_declared_address(api: str, written: object) -> None:
+    found = registered(Registration("cp-2", "2001:DB8:0::b"), api)
+    assert found == {"kubelet": written, "localAPIEndpoint": {"advertiseAddress": "2001:db8::b", "bindPort": 6443}}
+
+
+@pytest.mark.parametrize("address", [None, "cp-2.example.net"])
+def test_a_name_is_nothing_that_can_be_bound_to(address: str | None) -> None:
+    """kubeadm and the kubelet take an IP address only, and both find one by themselves."""
+    assert registered(Registration("cp-2", address), "v1beta4") == {"kubelet": None}
+    cluster = {"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration"}
+    own, _ = init_documents("v1.34.0", cluster, Registration("cp-2", address)).decode().split("---\n")
+    assert "localAPIEndpoint" not in json.loads(own)
 
 
 def test_unknown_versions_are_refused() -> None:

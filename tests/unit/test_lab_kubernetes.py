@@ -61,4 +61,3 @@ def test_the_labs_recipe_is_a_valid_document(tmp_path: Path) -> None:
     assert image.kubernetes is not None
     assert image.kubernetes.source.kubelet == hashlib.sha256(b"kubelet").hexdigest()
     assert image.slots.data == 4096
-    assert image.overlay == "overlays/lab"

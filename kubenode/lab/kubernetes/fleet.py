@@ -1,4 +1,4 @@
-"""The fleet of the lab's clusters: two recipes, kubeadm documents as Kubernetes 1.20 reads them, one control plane."""
+"""The fleet of the lab's clusters: two recipes, kubeadm documents as Kubernetes 1.20 reads them, pools and nodes."""
 
 import re
 from collections.abc import Sequence
@@ -8,21 +8,19 @@ from kubenode.host.apt import Apt, unpack
 from kubenode.host.process import run
 from kubenode.lab.kubernetes import images
 from kubenode.lab.kubernetes.cluster import Kubernetes
+from kubenode.lab.kubernetes.network import POD_SUBNET, Member
 from kubenode.lab.workshop import Workshop, write_tree
+from kubenode.model.documents import Role
 
-NODE = "cp-1"
-ADDRESS = "10.0.2.15"
-"""What QEMU's user network gives the first machine."""
-ENDPOINT = f"{ADDRESS}:6443"
-
+API_PORT = 6443
 PATIENCE = "{leader-elect-lease-duration: 60s, leader-elect-renew-deadline: 45s, leader-elect-retry-period: 5s}"
-CLUSTER = f"""\
+CLUSTER = """\
 apiVersion: kubeadm.k8s.io/v1beta2
 kind: ClusterConfiguration
 clusterName: lab
-controlPlaneEndpoint: {ENDPOINT}
+controlPlaneEndpoint: {endpoint}
 networking:
-  podSubnet: 10.244.0.0/16
+  podSubnet: {pod_subnet}
   serviceSubnet: 10.96.0.0/12
 apiServer:
   # The host reaches the API server through a forwarded port.
@@ -30,13 +28,13 @@ apiServer:
   # Software emulation is slow.
   timeoutForControlPlane: 20m0s
 controllerManager:
-  extraArgs: {PATIENCE}
+  extraArgs: {patience}
 scheduler:
-  extraArgs: {PATIENCE}
+  extraArgs: {patience}
 etcd:
   local:
     # What Debian has; kubeadm 1.20 would take 3.4.13-0.
-    imageTag: {images.ETCD_TAG}
+    imageTag: {etcd_tag}
     extraArgs:
       heartbeat-interval: "500"
       election-timeout: "5000"
@@ -71,42 +69,24 @@ spec:
 POOL = """\
 apiVersion: kubenode.dev/v1alpha1
 kind: Pool
-metadata: {name: control-plane}
+metadata: {{name: {name}}}
 spec:
-  role: control-plane
+  role: {role}
   channel: stable
   image: node
+  rollout:
+    # Software emulation is slow: a pod that has to start elsewhere first may take minutes.
+    drain: {{timeout: 20m, onTimeout: stop}}
 """
-NODE_DOCUMENT = f"""\
+NODE_DOCUMENT = """\
 apiVersion: kubenode.dev/v1alpha1
 kind: Node
-metadata: {{name: {NODE}}}
+metadata: {{name: {name}}}
 spec:
-  pool: control-plane
-  address: {ADDRESS}
+  pool: {pool}
+  address: {address}
 """
-CONFLIST = """\
-{
-  "cniVersion": "0.4.0",
-  "name": "bridge",
-  "plugins": [
-    {
-      "type": "bridge",
-      "bridge": "cni0",
-      "isGateway": true,
-      "ipMasq": true,
-      "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
-    },
-    {"type": "portmap", "capabilities": {"portMappings": true}}
-  ]
-}
-"""
-OVERLAY = {
-    "usr/share/kubenode-lab/10-bridge.conflist": CONFLIST,
-    "usr/lib/tmpfiles.d/50-kubenode-lab.conf": (
-        "C+ /etc/cni/net.d/10-bridge.conflist 0644 root root - /usr/share/kubenode-lab/10-bridge.conflist\n"
-    ),
-}
+POOLS = {Role.CONTROL_PLANE: "control-plane", Role.WORKER: "workers"}
 
 
 def recipe_name(kubernetes: Kubernetes) -> str:
@@ -114,26 +94,45 @@ def recipe_name(kubernetes: Kubernetes) -> str:
     return "node-" + kubernetes.version.removeprefix("v").rpartition(".")[0].replace(".", "-")
 
 
-def add_documents(workshop: Workshop, versions: Sequence[Kubernetes]) -> None:
-    """Make the workshop's fleet a cluster with one control plane, in one signed commit."""
-    fleet = workshop.fleet
-    text = (fleet / "fleet.yaml").read_text()
+def endpoint(members: Sequence[Member]) -> str:
+    """Return where the cluster's API is: at its first control plane. There is no load balancer in the lab."""
+    return f"{members[0].address}:{API_PORT}"
+
+
+def documents(
+    fleet_yaml: str, image_yaml: str, versions: Sequence[Kubernetes], members: Sequence[Member]
+) -> dict[str, str]:
+    """Return what makes a new fleet a cluster of these members, by path; given are its fleet.yaml and images/node.yaml.
+
+    The first member is the bootstrap node. The pools and kubeadm documents of the new fleet are replaced.
+    """
     cluster = (
-        f"spec:\n  cluster:\n    endpoint: {ENDPOINT}\n    bootstrapNode: {NODE}\n"
+        f"spec:\n  cluster:\n    endpoint: {endpoint(members)}\n    bootstrapNode: {members[0].name}\n"
         f'    initBefore: "2040-01-01T00:00:00Z"\n'
     )
-    (fleet / "fleet.yaml").write_text(text.replace("spec:\n", cluster, 1))
-    base = (fleet / "images/node.yaml").read_text()
-    files = [
-        ("kubeadm/cluster.yaml", CLUSTER),
-        ("kubeadm/kubelet.yaml", KUBELET),
-        *((f"kubeadm/patches/{name}.yaml", PATIENT_PROBES.format(name=name)) for name in COMPONENTS),
-        ("pools/control-plane.yaml", POOL),
-        (f"nodes/{NODE}.yaml", NODE_DOCUMENT),
-        *((f"overlays/lab/{path}", text) for path, text in OVERLAY.items()),
-        *((f"images/{recipe_name(it)}.yaml", recipe(base, it)) for it in versions),
-    ]
-    write_tree(fleet, files)
+    kubeadm = CLUSTER.format(
+        endpoint=endpoint(members), pod_subnet=POD_SUBNET, patience=PATIENCE, etcd_tag=images.ETCD_TAG
+    )
+    nodes = {
+        f"nodes/{it.name}.yaml": NODE_DOCUMENT.format(name=it.name, pool=POOLS[it.role], address=it.address)
+        for it in members
+    }
+    return {
+        "fleet.yaml": fleet_yaml.replace("spec:\n", cluster, 1),
+        "kubeadm/cluster.yaml": kubeadm,
+        "kubeadm/kubelet.yaml": KUBELET,
+        **{f"kubeadm/patches/{name}.yaml": PATIENT_PROBES.format(name=name) for name in COMPONENTS},
+        **{f"pools/{name}.yaml": POOL.format(name=name, role=role) for role, name in POOLS.items()},
+        **nodes,
+        **{f"images/{recipe_name(it)}.yaml": recipe(image_yaml, it) for it in versions},
+    }
+
+
+def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: Sequence[Member]) -> None:
+    """Make the workshop's fleet a cluster of these members, in one signed commit."""
+    fleet = workshop.fleet
+    made = documents((fleet / "fleet.yaml").read_text(), (fleet / "images/node.yaml").read_text(), versions, members)
+    write_tree(fleet, list(made.items()))
     workshop.git("add", "--all")
     workshop.git("commit", "--quiet", "--message", "The lab's cluster")
     workshop.push()
@@ -143,7 +142,7 @@ def recipe(base: str, kubernetes: Kubernetes) -> str:
     """Return the fleet's recipe with Kubernetes from a folder of this machine in it."""
     digests = "".join(f"        {name}: sha256:{digest}\n" for name, digest in kubernetes.digests().items())
     block = (
-        f"spec:\n  overlay: overlays/lab\n  kubernetes:\n    version: {kubernetes.version}\n"
+        f"spec:\n  kubernetes:\n    version: {kubernetes.version}\n"
         # The re-stamped kubeadm is 1.20 and wants the pause image of that.
         f"    sandboxImage: {images.PAUSE}\n"
         f"    source:\n      url: {kubernetes.binaries.as_uri()}\n      sha256:\n{digests}"

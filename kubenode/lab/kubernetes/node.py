@@ -1,16 +1,20 @@
-"""A machine of the lab that becomes a control plane: imports images, runs scripts beside other questions."""
+"""A machine of the lab that becomes part of a cluster: imports images, runs scripts beside other questions."""
 
 import base64
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubenode.errors import HostError
-from kubenode.lab.kubernetes.fleet import NODE
+from kubenode.lab.kubernetes.fleet import API_PORT
+from kubenode.lab.kubernetes.network import Member, system_credentials
 from kubenode.lab.node import LabNode
+from kubenode.lab.qemu import SharedNetwork
+from kubenode.model.documents import Role
 from kubenode.model.state import Seed
 
-HARDWARE = {"memory_mib": 4096, "cpus": 2, "disk_mib": 16384}
+MEMORY_MIB = {Role.CONTROL_PLANE: 4096, Role.WORKER: 2048}
 WORK = "/run/kubenode-lab"
 PRELUDE = 'import sys\nsys.path.insert(0, "/usr/lib/kubenode")\n'
 IMPORT = """
@@ -28,9 +32,34 @@ subprocess.run(["umount", at], check=True)
 class ClusterNode(LabNode):
     """A LabNode whose scripts may run for long beside other questions to it; its agent ticks when told to."""
 
-    def __init__(self, image: Path, work: Path, seed: Seed, images: Path, api_port: int) -> None:
-        hardware = {**HARDWARE, "forward": {api_port: 6443}, "disks": (images,)}
-        super().__init__(NODE, image, work, seed, manual=True, hardware=hardware)
+    def __init__(
+        self,
+        member: Member,
+        disk: Path,
+        work: Path,
+        seed: Seed,
+        *,
+        images: Path,
+        shared: SharedNetwork,
+        credentials: Mapping[str, bytes],
+        api_port: int | None,
+    ) -> None:
+        """`disk` is a release's disk image, `images` a disk with image archives.
+
+        `credentials` are those that `kubenode seed` made; `api_port` is where the host reaches this node's API server.
+        """
+        hardware = {
+            "memory_mib": MEMORY_MIB[member.role],
+            "cpus": 2,
+            "disk_mib": 16384,
+            "forward": {} if api_port is None else {api_port: API_PORT},
+            "disks": (images,),
+            "shared": shared,
+        }
+        more = {**credentials, **system_credentials(member)}
+        super().__init__(member.name, disk, work, seed, manual=True, hardware=hardware, more=more)
+        self.member = member
+        self.api_port = api_port
 
     def script(self, name: str, code: str, timeout: float, **values: object) -> str:
         """Run Python code in the guest as a unit of its own and return what it printed.

@@ -1,0 +1,149 @@
+"""A workload that must stay up while nodes change: two pods behind a PodDisruptionBudget, and who watches them.
+
+The pods run the pause image, which every node has; nothing is pulled. They tolerate control planes, so that a cluster
+of one worker can move them away, and they prefer to be on different nodes.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kubenode.errors import HostError
+from kubenode.lab.kubernetes.images import PAUSE
+
+NAME = "steady"
+REPLICAS, MIN_AVAILABLE = 2, 1
+_LABELS = {"app": NAME}
+_CONTROL_PLANES = ("node-role.kubernetes.io/master", "node-role.kubernetes.io/control-plane")
+"""The taint of control planes before 1.24, and since 1.24."""
+
+Kubectl = Callable[..., str]
+"""Runs kubectl with these arguments and returns its standard output; raises HostError when it fails."""
+
+
+def manifests() -> list[dict[str, Any]]:
+    """Return the Deployment and its PodDisruptionBudget (policy/v1beta1: 1.20 has no other, 1.25 has it no more)."""
+    spread = {
+        "weight": 100,
+        "podAffinityTerm": {"labelSelector": {"matchLabels": _LABELS}, "topologyKey": "kubernetes.io/hostname"},
+    }
+    pod = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 10,
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [spread]}},
+        "tolerations": [{"key": it, "operator": "Exists", "effect": "NoSchedule"} for it in _CONTROL_PLANES],
+        "containers": [{"name": "pause", "image": PAUSE, "imagePullPolicy": "Never"}],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": NAME, "labels": _LABELS},
+        "spec": {
+            "replicas": REPLICAS,
+            "selector": {"matchLabels": _LABELS},
+            "template": {"metadata": {"labels": _LABELS}, "spec": pod},
+        },
+    }
+    budget = {
+        "apiVersion": "policy/v1beta1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": NAME},
+        "spec": {"minAvailable": MIN_AVAILABLE, "selector": {"matchLabels": _LABELS}},
+    }
+    return [deployment, budget]
+
+
+def apply(kubectl: Kubectl, folder: Path) -> None:
+    """Give the workload to the cluster; its manifests are written below `folder`. Raises HostError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{NAME}.json"
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": manifests()}, indent=1))
+    kubectl("apply", "--filename", str(file))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One answer of the API server: on which nodes pods of the workload are ready, one entry for each pod."""
+
+    nodes: tuple[str, ...]
+
+    @property
+    def ready(self) -> int:
+        """How many pods are ready."""
+        return len(self.nodes)
+
+
+def look(kubectl: Kubectl) -> Seen:
+    """Ask which pods are ready, those on their way out left aside. Raises HostError when nobody answers."""
+    text = kubectl("get", "pods", "--selector", f"app={NAME}", "--output", "json")
+    try:
+        pods = json.loads(text)["items"]
+        return Seen(tuple(sorted(it["spec"]["nodeName"] for it in pods if _is_ready(it))))
+    except (ValueError, KeyError, TypeError) as error:
+        raise HostError(f"kubectl said something else than a list of pods: {text[:200]}") from error
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    """The endpoints controller's rule: ready, and not being deleted."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return False
+    return any(it["type"] == "Ready" and it["status"] == "True" for it in pod["status"].get("conditions", ()))
+
+
+class Watcher:
+    """Looks every `pause` seconds, from `with` to its end, and keeps the fewest ready pods that it ever saw.
+
+    While no API server answers nothing is known about the pods, which run on: that is counted, and is no minimum.
+    """
+
+    def __init__(self, kubectl: Kubectl, pause: float = 2.0) -> None:
+        self._kubectl = kubectl
+        self._pause = pause
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._broken: Exception | None = None
+        self.minimum: int | None = None
+        """The fewest ready pods, None before the first answer."""
+        self.answers = 0
+        self.silent = 0
+        """How often there was no answer."""
+
+    def __enter__(self) -> "Watcher":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+        self.join()
+        if kind is None and self._broken is not None:
+            raise HostError("the watcher of the workload broke off") from self._broken
+
+    def end(self) -> None:
+        """Look no more, once the present look is over."""
+        self._end.set()
+
+    def join(self, timeout: float = 180) -> None:
+        """Wait for the end of the present look; kubectl itself gives up earlier than after `timeout` seconds."""
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            while not self._end.is_set():
+                self._once()
+                self._end.wait(self._pause)
+        except Exception as error:  # Given to the thread that waits
+            self._broken = error
+
+    def _once(self) -> None:
+        try:
+            ready = look(self._kubectl).ready
+        except HostError:
+            self.silent += 1
+            return
+        self.answers += 1
+        self.minimum = ready if self.minimum is None else min(self.minimum, ready)

@@ -1,0 +1,246 @@
+"""The lab's clusters of several machines: command lines, network files and the fleet's documents."""
+
+import base64
+import ipaddress
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubenode.errors import HostError
+from kubenode.fleet.load import load_fleet
+from kubenode.fleet.new import render_new
+from kubenode.fleet.promote import promote, release_document
+from kubenode.fleet.validate import validate
+from kubenode.host.tree import read_folder
+from kubenode.lab.kubernetes import workload
+from kubenode.lab.kubernetes.cluster import Kubernetes
+from kubenode.lab.kubernetes.fleet import documents, endpoint
+from kubenode.lab.kubernetes.network import CNI_FILE, Member, members, network_file, system_credentials
+from kubenode.lab.kubernetes.story import CHANNELS, FIRST, SECOND, free_ports, is_ready
+from kubenode.lab.qemu import MachineConfig, SharedNetwork, command_line, mac_address
+from kubenode.model.documents import Role
+from kubenode.trust.policy import Builder
+
+EXAMPLE = Path(__file__).parents[2] / "fleet-example"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEhVQlcJ+6vsAJSk1V8lJhEAPqpmS8cAyXmnyRy2gxCD lab"
+
+
+def words(config: MachineConfig) -> list[str]:
+    config.work.mkdir(parents=True, exist_ok=True)
+    return command_line(config, "tcg", Path("/code.fd"), config.work / "vars.fd", config.work / "qmp.sock")
+
+
+def test_a_machine_alone_has_one_card(tmp_path: Path) -> None:
+    found = words(MachineConfig("cp-1", Path("/image"), tmp_path))
+    assert [it.partition(",")[0] for flag, it in itertools.pairwise(found) if flag == "-netdev"] == ["user"]
+
+
+def test_the_second_card_is_on_the_shared_network(tmp_path: Path) -> None:
+    shared = SharedNetwork("230.1.2.3", 20001)
+    found = words(MachineConfig("cp-1", Path("/image"), tmp_path, shared=shared))
+    cards = [it for flag, it in itertools.pairwise(found) if flag == "-device" and it.startswith("virtio-net")]
+    assert "socket,id=shared,mcast=230.1.2.3:20001,localaddr=127.0.0.1" in found
+    assert cards[1] == f"virtio-net-pci,netdev=shared,romfile=,mac={mac_address('cp-1')}"
+
+
+def test_every_name_has_an_address_of_its_own_that_is_local_and_unicast() -> None:
+    names = [it.name for it in members(9, 9)]
+    found = {mac_address(it) for it in names}
+    assert len(found) == len(names)
+    assert all(int(it[:2], 16) & 0b11 == 0b10 and len(it) == 17 for it in found)
+    assert mac_address("cp-1") == mac_address("cp-1")
+
+
+def test_labs_in_two_folders_do_not_meet(tmp_path: Path) -> None:
+    one, other = SharedNetwork.of(tmp_path / "one"), SharedNetwork.of(tmp_path / "other")
+    assert one.group != other.group
+    assert SharedNetwork.of(tmp_path / "other/../one") == one, "the folder, not how it is written"
+    for it in (one, other):
+        assert ipaddress.ip_address(it.group).is_multicast
+        assert 20000 <= it.port < 30000
+
+
+def test_addresses_and_pod_subnets_do_not_overlap() -> None:
+    found = members(3, 2)
+    assert [(it.name, it.address, it.pod_subnet) for it in found] == [
+        ("cp-1", "10.77.0.11", "10.244.11.0/24"),
+        ("cp-2", "10.77.0.12", "10.244.12.0/24"),
+        ("cp-3", "10.77.0.13", "10.244.13.0/24"),
+        ("w-1", "10.77.0.21", "10.244.21.0/24"),
+        ("w-2", "10.77.0.22", "10.244.22.0/24"),
+    ]
+    assert [it.role for it in found] == [Role.CONTROL_PLANE] * 3 + [Role.WORKER] * 2
+    for wrong in ((0, 1), (10, 0), (1, 10)):
+        with pytest.raises(ValueError, match="control planes and"):
+            members(*wrong)
+
+
+def test_the_network_file_is_for_the_shared_card_and_routes_to_the_others_pods() -> None:
+    pair = members(1, 1)
+    assert network_file(pair[1], pair).decode() == (
+        f"[Match]\nMACAddress={mac_address('w-1')}\n\n"
+        "[Network]\nAddress=10.77.0.21/24\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n"
+        "\n[Route]\nDestination=10.244.11.0/24\nGateway=10.77.0.11\n"
+    )
+
+
+def test_each_node_has_a_cni_configuration_of_its_own() -> None:
+    for member in members(1, 1):
+        (line,) = system_credentials(member)["tmpfiles.extra"].decode().splitlines()
+        kind, path, *_, content = line.split(" ")
+        assert (kind, path) == ("f+~", CNI_FILE)
+        bridge = json.loads(base64.b64decode(content))["plugins"][0]
+        assert bridge["ipam"]["ranges"] == [[{"subnet": member.pod_subnet}]]
+
+
+@pytest.fixture(scope="module")
+def new_fleet() -> Mapping[str, bytes]:
+    return render_new(
+        read_folder(EXAMPLE).files,
+        name="lab",
+        fleet_id="6f1c1d1e-6a1b-4a43-9f0e-0f5f4f6e7a12",
+        person="lab",
+        ssh_key=KEY,
+        stores=["http://10.0.2.2:8080"],
+        builder=Builder("https://issuer.example.net", "lab@example.net"),
+    )
+
+
+@pytest.mark.parametrize("declared", [members(1), members(1, 1), members(3, 2)])
+def test_the_labs_fleet_is_a_valid_cluster(
+    declared: tuple[Member, ...], new_fleet: Mapping[str, bytes], tmp_path: Path
+) -> None:
+    for name in ("kubeadm", "kubelet", "crictl"):
+        (tmp_path / name).write_text(name)
+    versions = [Kubernetes(it, tmp_path, ()) for it in ("v1.20.2", "v1.21.0")]
+    made = documents(new_fleet["fleet.yaml"].decode(), new_fleet["images/node.yaml"].decode(), versions, declared)
+    files = {**new_fleet, **{path: text.encode() for path, text in made.items()}}
+    for digit, (release, kubernetes) in enumerate(zip((FIRST, SECOND), versions, strict=True)):
+        files[f"releases/{release}.yaml"] = release_document(
+            release, f"{digit}" * 64, f"{digit + 2}" * 64, kubernetes.version
+        )
+        for channel in CHANNELS:
+            files[f"channels/{channel}.yaml"] = promote(files[f"channels/{channel}.yaml"], release)
+    assert [it.message for it in validate(files)] == []
+    loaded = load_fleet(files)
+    assert loaded.fleet.cluster is not None
+    assert (loaded.fleet.cluster.endpoint, loaded.fleet.cluster.bootstrap_node) == ("10.77.0.11:6443", "cp-1")
+    assert {name: (loaded.pools[it.pool].role, it.address) for name, it in loaded.nodes.items()} == {
+        it.name: (it.role, it.address) for it in declared
+    }
+    text = made["kubeadm/cluster.yaml"]
+    assert f"controlPlaneEndpoint: {endpoint(declared)}\n" in text
+    assert "certSANs: [127.0.0.1]" in text
+    assert "{" not in text.replace("{leader-elect", "")
+
+
+def node_object(address: str, *, ready: str = "True", version: str = "v1.20.2") -> dict[str, Any]:
+    """A Node as the API server gives it, as far as it is looked at."""
+    return {
+        "metadata": {"name": "w-1"},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready}],
+            "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": "w-1"}],
+            "nodeInfo": {"kubeletVersion": version},
+        },
+    }
+
+
+def test_a_node_is_ready_only_under_its_own_address() -> None:
+    member = members(1, 1)[1]
+    assert is_ready(node_object("10.77.0.21"), member, "v1.20.2")
+    assert not is_ready(node_object("10.0.2.15"), member, "v1.20.2"), "every machine has it on the user network"
+    assert not is_ready(node_object("10.77.0.21", ready="Unknown"), member, "v1.20.2")
+    assert not is_ready(node_object("10.77.0.21", version="v1.21.0"), member, "v1.20.2")
+    assert not is_ready(node_object("10.77.0.21"), members(1)[0], "v1.20.2"), "another node"
+
+
+def test_ports_are_not_given_twice() -> None:
+    found = [port for port, _ in zip(free_ports(), range(20), strict=False)]
+    assert len(set(found)) == 20
+
+
+def test_the_budget_lets_one_pod_go_at_a_time() -> None:
+    deployment, budget = workload.manifests()
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["replicas"] - budget["spec"]["minAvailable"] == 1
+    assert budget["spec"]["selector"]["matchLabels"] == labels == deployment["spec"]["selector"]["matchLabels"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["containers"][0]["imagePullPolicy"] == "Never"
+    # A cordoned node must not get back what was evicted from it.
+    assert all("unschedulable" not in it["key"] for it in pod["tolerations"])
+
+
+def test_the_workload_is_applied_as_one_list(tmp_path: Path) -> None:
+    calls: list[tuple[str, ...]] = []
+
+    def kubectl(*words: str) -> str:
+        calls.append(words)
+        return ""
+
+    workload.apply(kubectl, tmp_path / "new")
+    ((verb, flag, file),) = calls
+    assert (verb, flag) == ("apply", "--filename")
+    assert [it["kind"] for it in json.loads(Path(file).read_text())["items"]] == ["Deployment", "PodDisruptionBudget"]
+
+
+def pods(*ready: bool, leaving: int = 0) -> str:
+    """What kubectl prints for pods of the workload, the last `leaving` of them being deleted."""
+    items = [
+        {
+            "metadata": {"deletionTimestamp": "2026-11-25T06:00:00Z"} if number >= len(ready) - leaving else {},
+            "spec": {"nodeName": f"w-{number}"},
+            "status": {"conditions": [{"type": "Ready", "status": str(it)}]},
+        }
+        for number, it in enumerate(ready)
+    ]
+    return json.dumps({"items": [*items, {"metadata": {}, "spec": {}, "status": {}}]})
+
+
+def test_ready_are_pods_that_serve_and_stay() -> None:
+    assert workload.look(lambda *_: pods(True, False, True)).nodes == ("w-0", "w-2")
+    assert workload.look(lambda *_: pods(True, True, leaving=1)).nodes == ("w-0",)
+    with pytest.raises(HostError, match="something else than a list of pods: no pods"):
+        workload.look(lambda *_: "no pods")
+
+
+class Script:
+    """A kubectl that gives these answers, one for each call, and waits at their end for the watcher to be told."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.watcher = workload.Watcher(self, pause=0)
+
+    def __call__(self, *words: str) -> str:
+        if len(self.answers) == 1:
+            self.watcher.end()
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def watched(*answers: str | Exception) -> workload.Watcher:
+    script = Script(*answers)
+    with script.watcher as watcher:
+        watcher.join()
+    return watcher
+
+
+def test_the_watcher_keeps_the_fewest_it_saw() -> None:
+    watcher = watched(pods(True, True), pods(True, False), HostError("refused"), pods(True, True))
+    assert (watcher.minimum, watcher.answers, watcher.silent) == (1, 3, 1)
+
+
+def test_silence_is_no_minimum() -> None:
+    watcher = watched(HostError("refused"), HostError("refused"))
+    assert (watcher.minimum, watcher.answers, watcher.silent) == (None, 0, 2)
+
+
+def test_a_watcher_that_broke_off_is_no_witness() -> None:
+    with pytest.raises(HostError, match="the watcher of the workload broke off"):
+        watched(pods(True, True), RuntimeError("kubectl went wrong in a new way"))
