@@ -9,7 +9,7 @@ import typer
 
 from kubenode.cli.clone import git
 from kubenode.errors import FleetInvalid, Location, UsageError
-from kubenode.fleet import scalars
+from kubenode.fleet import scalars, tokens
 from kubenode.fleet.cluster_ca import CA_CERTIFICATE, CLUSTER_CA, ca_cert_hash
 from kubenode.fleet.layout import Kind, path_of
 from kubenode.fleet.load import load_fleet
@@ -106,6 +106,11 @@ def cluster_ca(read: FleetRead, operators: Sequence[str] | None, files: Mapping[
     public = ClusterCA(certificate.decode(), ca_cert_hash(certificate))
     people = _operators(read, operators or ())
     return SealedSecret(CLUSTER_CA, Sealed(""), roles=(Role.CONTROL_PLANE,), operators=people, cluster_ca=public)
+
+
+def bootstrap_token(read: FleetRead, node: str, operators: Sequence[str] | None) -> SealedSecret:
+    """Return the description of a node's bootstrap token. Raises UsageError."""
+    return tokens.describe(node, _operators(read, operators or ()))
 
 
 def _operators(read: FleetRead, named: Sequence[str]) -> tuple[str, ...]:

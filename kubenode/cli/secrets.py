@@ -49,6 +49,9 @@ def seal(
     replace_ca: Annotated[
         bool, typer.Option("--replace-cluster-ca", help="With --cluster-ca: give up the CA set that is there.")
     ] = False,
+    bootstrap_tokens: Annotated[
+        bool, typer.Option("--bootstrap-tokens", help="Make a token for each node of the cluster that has none.")
+    ] = False,
     identity: Keys = None,
 ) -> None:
     """Seal a secret to the nodes that need it and to operators; the plain text is never written anywhere.
@@ -73,6 +76,12 @@ def seal(
     if identity:
         hint = "To change who can open a secret that is sealed already: kubenode seal --reseal NAME"
         raise UsageError("--identity goes with --reseal: sealing needs no private key", hint=hint)
+    if bootstrap_tokens:
+        if name is not None or cluster_ca or any([readers, *place]):
+            hint = "Example: kubenode seal --bootstrap-tokens -C homelab"
+            raise UsageError("--bootstrap-tokens takes no name, readers or place: they are given", hint=hint)
+        _seal_tokens(fleet, operators)
+        return
     if cluster_ca:
         if name is not None or any([readers, *place]):
             hint = "Example: kubenode seal --cluster-ca -C homelab"
@@ -174,6 +183,32 @@ def _seal_cluster_ca(fleet: Path, operators: list[str] | None, replace_ca: bool)
         f"Made the cluster's CA set (10 years), sealed to {sealing.described(done.sealed)}. "
         f"Commit secrets/{CLUSTER_CA}.age and secrets/{CLUSTER_CA}.yaml together."
     )
+
+
+def _seal_tokens(fleet: Path, operators: list[str] | None) -> None:
+    import secrets
+
+    from kubenode.cli import sealing
+    from kubenode.fleet import tokens
+
+    read = sealing.read_fleet(fleet)
+    if read.documents.fleet.cluster is None:
+        raise UsageError("the fleet has no cluster to join", hint="Add spec.cluster to fleet.yaml first.")
+    without = tokens.nodes_without(read.documents, read.secrets)
+    ready = [node for node in without if node.age_recipient is not None]
+    made = []
+    for node in ready:
+        token = tokens.make_token(secrets.choice).encode()
+        made.append(sealing.prepare(read, sealing.bootstrap_token(read, node.name, operators), token))
+    for secret in sealing.save(read, made):
+        say(f"Sealed {secret.name} to {sealing.described(secret.sealed)}.")
+    later = [node.name for node in without if node.age_recipient is None]
+    if later:
+        say(f"No token yet for {', '.join(later)}, who have no identity to seal to. First: kubenode seed {later[0]}")
+    if not made:
+        say("No token was made" + (": every node of the cluster has one." if not later else "."))
+        return
+    say(f"Made {len(made)} bootstrap tokens. Commit the changes in {fleet / 'secrets'}, .age and .yaml together.")
 
 
 def unseal(

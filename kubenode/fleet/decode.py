@@ -208,6 +208,7 @@ def sealed_secret(document: Document, name: str) -> SealedSecret:
         operators=spec.texts("operators"),
         file=_secret_file(spec.part("file")) if spec.present("file") else None,
         cluster_ca=_cluster_ca(spec.part("clusterCA")) if spec.present("clusterCA") else None,
+        bootstrap_token_of=spec.text_or_none("bootstrapTokenOf"),
     )
 
 

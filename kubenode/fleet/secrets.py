@@ -232,6 +232,8 @@ def _head_lines(secret: SealedSecret) -> list[str]:
     if secret.file is not None:
         lines += ["  file:", f"    path: {quoted(secret.file.path)}"]
         lines += [f'    mode: "{secret.file.mode:04o}"', f"    owner: {quoted(secret.file.owner)}"]
+    if secret.bootstrap_token_of is not None:
+        lines.append(f"  bootstrapTokenOf: {quoted(secret.bootstrap_token_of)}")
     if secret.cluster_ca is not None:
         lines += ["  clusterCA:", f"    caCertHash: {secret.cluster_ca.ca_cert_hash}", "    certificate: |"]
         lines += [f"      {line}" for line in secret.cluster_ca.certificate.splitlines()]

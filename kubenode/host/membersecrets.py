@@ -10,6 +10,7 @@ from functools import cached_property
 from kubenode.errors import FleetInvalid, HostError
 from kubenode.fleet.cluster_ca import CLUSTER_CA, decode_ca_set
 from kubenode.fleet.secrets import NodeSecret, load_secrets, secrets_for
+from kubenode.fleet.tokens import is_token
 from kubenode.model.documents import ClusterCA, FleetDocuments, SealedSecret
 
 Open = Callable[[NodeSecret], bytes]
@@ -52,7 +53,7 @@ class MemberSecrets:
         if self._node not in found:
             raise HostError(
                 f"the fleet has no bootstrap token for {self._node}",
-                hint=f"On a laptop: kubenode seed {self._node}, commit, push.",
+                hint="On a laptop: kubenode seal --bootstrap-tokens, commit, push.",
             )
         return found[self._node]
 
@@ -63,6 +64,11 @@ class MemberSecrets:
             node = self._described[name].bootstrap_token_of
             if node is not None and node in nodes:
                 found[node] = self._open(secret).decode("ascii", errors="replace").strip()
+                if not is_token(found[node]):
+                    raise HostError(
+                        f"the secret {name!r} does not hold a bootstrap token",
+                        hint="Delete both its files and make it again: kubenode seal --bootstrap-tokens",
+                    )
         return found
 
     @cached_property

@@ -13,7 +13,8 @@ from kubenode.fleet.problems import Problem, Severity, choices, did_you_mean, pr
 from kubenode.fleet.reading import Reading
 from kubenode.fleet.recipients import canonical, stanza_of
 from kubenode.fleet.secrets import all_recipients, digest, needed_by, sealed_path
-from kubenode.model.documents import SealedSecret
+from kubenode.fleet.tokens import secret_name
+from kubenode.model.documents import Role, SealedSecret
 from kubenode.trust.policy import POLICY_PATH
 
 _KUBEADMS = ("/etc/kubernetes/pki", "/etc/kubernetes/manifests", "/etc/kubernetes/patches")
@@ -49,6 +50,8 @@ def check_sealed(reading: Reading) -> Iterator[Problem]:
         found = list(_check_names(reading, name, secret))
         yield from found or [*_check_file(reading, name, secret), *_check_readers(reading, name, secret)]
         yield from _check_cluster_ca(reading, name, secret)
+        yield from _check_token(reading, name, secret)
+    yield from _check_tokens(reading)
 
 
 def _check_description(reading: Reading, path: str) -> Iterator[Problem]:
@@ -182,6 +185,42 @@ def _check_cluster_ca(reading: Reading, name: str, secret: SealedSecret) -> Iter
         if found != secret.cluster_ca.ca_cert_hash:
             where = reading.at(path, "spec", "clusterCA", "caCertHash")
             yield problem(where, "ca-hash", f"the hash of the certificate's public key is {found}", "Write this one.")
+
+
+def _check_token(reading: Reading, name: str, secret: SealedSecret) -> Iterator[Problem]:
+    """Find a token that its node or the control planes could not use, or that others could."""
+    node = secret.bootstrap_token_of
+    if node is None:
+        return
+    where = reading.at(path_of(Kind.SEALED_SECRET, name), "spec", "bootstrapTokenOf")
+    again = f"Delete both its files and make it again: kubenode seal --bootstrap-tokens ({secret_name(node)})"
+    if not reading.exists(Kind.NODE, node):
+        hint = did_you_mean(node, reading.names(Kind.NODE)) or "Delete both files of the secret."
+        yield problem(where, "unknown-node", f"there is no node {node!r}", hint)
+    elif name != secret_name(node):
+        yield problem(
+            where, "token-place", f"the token of {node!r} belongs into the secret {secret_name(node)!r}", again
+        )
+    elif (secret.nodes, secret.pools, secret.roles) != ((node,), (), (Role.CONTROL_PLANE,)):
+        message = (
+            f"a bootstrap token is for its node and the control planes: for: nodes [{node}], roles [control-plane]"
+        )
+        yield problem(where, "token-place", message, again)
+    elif secret.file is not None:
+        yield problem(where, "token-place", "a bootstrap token is for kubenode itself, not for a file", again)
+
+
+def _check_tokens(reading: Reading) -> Iterator[Problem]:
+    """Find nodes that could not join. Only once the cluster's CA set is there: before it nothing joins anyway."""
+    if reading.fleet is None or reading.fleet.cluster is None or CLUSTER_CA not in reading.secrets:
+        return
+    known = {secret.bootstrap_token_of for secret in reading.secrets.values()}
+    for name, node in sorted(reading.nodes.items()):
+        pool = reading.pools.get(node.pool)
+        if name not in known and pool is not None and pool.role is not Role.STANDALONE:
+            message = f"node {name!r} has no bootstrap token: it could not join the cluster (again)"
+            where = reading.at(path_of(Kind.NODE, name), "spec")
+            yield problem(where, "no-token", message, "kubenode seal --bootstrap-tokens", severity=Severity.WARNING)
 
 
 def check_places(reading: Reading) -> Iterator[Problem]:

@@ -149,7 +149,7 @@ class KubeCluster:
         if missing := sorted(nodes - set(known)):
             raise HostError(
                 f"the fleet has no bootstrap token for {', '.join(missing)}",
-                hint="Each node that joins needs its own, sealed for it and the control planes: kubenode seed NODE",
+                hint="Each node joins with its own. On a laptop: kubenode seal --bootstrap-tokens, commit, push.",
             )
 
     def mark_configuration(self, digest: str) -> None:

@@ -33,9 +33,10 @@ def enroll(workshop: Workshop, members: Sequence[Member]) -> None:
 
 
 def seal_cluster_secrets(workshop: Workshop) -> None:
-    """Seal the cluster's CA set to the control planes. This is the place for whatever else a cluster's nodes share."""
+    """Seal the cluster's CA set to the control planes, and to each node the token by which it joins."""
     if not (workshop.fleet / "secrets/cluster-ca.yaml").exists():
         workshop.kubenode("seal", "--cluster-ca", "-C", workshop.fleet)
+    workshop.kubenode("seal", "--bootstrap-tokens", "-C", workshop.fleet)
 
 
 def seed_folder(workshop: Workshop, name: str) -> Path:

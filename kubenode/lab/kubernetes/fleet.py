@@ -40,6 +40,15 @@ etcd:
       election-timeout: "5000"
       quota-backend-bytes: "268435456"
 """
+INIT = """\
+apiVersion: kubeadm.k8s.io/v1beta2
+kind: InitConfiguration
+nodeRegistration:
+  # Small clusters: pods may run on the control plane.
+  taints: []
+# The lab has stand-ins for DNS and no use for kube-proxy.
+skipPhases: [addon]
+"""
 KUBELET = """\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -120,6 +129,7 @@ def documents(
     return {
         "fleet.yaml": fleet_yaml.replace("spec:\n", cluster, 1),
         "kubeadm/cluster.yaml": kubeadm,
+        "kubeadm/init.yaml": INIT,
         "kubeadm/kubelet.yaml": KUBELET,
         **{f"kubeadm/patches/{name}.yaml": PATIENT_PROBES.format(name=name) for name in COMPONENTS},
         **{f"pools/{name}.yaml": POOL.format(name=name, role=role) for role, name in POOLS.items()},

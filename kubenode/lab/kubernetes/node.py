@@ -9,7 +9,7 @@ from pathlib import Path
 from kubenode.errors import HostError
 from kubenode.lab.kubernetes.fleet import API_PORT
 from kubenode.lab.kubernetes.network import Member, system_credentials
-from kubenode.lab.node import LabNode
+from kubenode.lab.node import AGENT, LabNode, Status
 from kubenode.lab.qemu import SharedNetwork
 from kubenode.model.documents import Role
 from kubenode.model.state import Seed
@@ -60,6 +60,28 @@ class ClusterNode(LabNode):
         super().__init__(member.name, disk, work, seed, manual=True, hardware=hardware, more=more)
         self.member = member
         self.api_port = api_port
+
+    def tick_through(self, timeout: float) -> Status:
+        """Let the agent tick once and return its report; a restart that it asked for is waited for.
+
+        Raises HostError when neither ends within `timeout` seconds.
+        """
+        before = self.probe.boot_id()
+        self.begin_tick()
+        deadline = time.monotonic() + timeout
+        while self._ticks():
+            if time.monotonic() > deadline:
+                raise HostError(f"the tick of {self.name} did not end within {timeout:.0f} s: {self.status()}")
+            time.sleep(2)
+        status = self.status()
+        if status.get("phase") == "Restarting":
+            self.probe.wait_reboot(before, timeout)
+            self.wait_blessed(timeout)
+        return status
+
+    def _ticks(self) -> bool:
+        words = ["/usr/bin/systemctl", "show", "--value", "--property=ActiveState", AGENT]
+        return self.probe.run(words, 300, check=False).text.strip() in ("activating", "deactivating", "active")
 
     def script(self, name: str, code: str, timeout: float, **values: object) -> str:
         """Run Python code in the guest as a unit of its own and return what it printed.

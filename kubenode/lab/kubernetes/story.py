@@ -1,11 +1,11 @@
-"""One control plane from nothing to the next minor: init, staged upgrade under the old kubelet, restart."""
+"""Clusters that come up and move on from git alone: every step on a machine is its agent's own."""
 
 import functools
 import json
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,71 +17,17 @@ from kubenode.lab.kubernetes.cluster import NEW, OLD, Kubernetes, provide
 from kubenode.lab.kubernetes.enroll import enroll, seed_credentials
 from kubenode.lab.kubernetes.network import Member, members
 from kubenode.lab.kubernetes.node import ClusterNode
+from kubenode.lab.node import Status
 from kubenode.lab.qemu import SharedNetwork
 from kubenode.lab.workshop import Show, Workshop
-from kubenode.trust.manifest import MANIFEST_NAME, parse
 
 CHANNELS = ("nightly", "beta", "stable")
 FIRST, SECOND = "2026.11.1", "2026.11.2"
 """Releases with v1.20.2 and with v1.21.0."""
 
-INIT = """
-from pathlib import Path
-from kubenode.host.booted import running
-from kubenode.host.kubeadm import Kubeadm, Options, Registration, init_documents
-from kubenode.host.kubeletconfig import KubeletConfig
-from kubenode.host.paths import Paths
-from kubenode.trust.strictyaml import load
 
-kubeadm = Kubeadm()
-read = lambda name, text: load(text.encode(), name).value
-documents = init_documents(
-    kubeadm.version(), read("kubeadm/cluster.yaml", cluster), Registration(node, address, taints=()),
-    read("kubeadm/kubelet.yaml", kubelet),
-)
-for name, text in files.items():
-    path = Path(patches) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-kubeadm.init(documents, Options(skip_phases=("addon",), patches=Path(patches)))
-KubeletConfig().keep(running(Paths()).version)
-"""
-UPGRADE = """
-from pathlib import Path
-from kubenode.host.booted import running
-from kubenode.host.kubeadm import Kubeadm, Options
-from kubenode.host.kubeletconfig import KubeletConfig
-from kubenode.host.paths import Paths
-from kubenode.host.spare import attached
-from kubenode.model.version import Version
-
-with attached(root_hash) as root:
-    staged = Kubeadm(root / "usr/bin/kubeadm")
-    print("the staged kubeadm is", staged.version(), flush=True)
-    with KubeletConfig().rendering(Version(release), running(Paths()).version):
-        staged.upgrade_apply(Options(patches=Path(patches)))
-"""
-ACTIVATE = """
-from kubenode.agent.execute import Hands, execute
-from kubenode.agent.follow import stored
-from kubenode.agent.memory import Memory
-from kubenode.cli.wire import node_ports
-from kubenode.fleet.desired import desired_state
-from kubenode.fleet.load import load_fleet
-from kubenode.model.decision import ActivateSlot
-
-ports = node_ports(print)
-seed = ports.state.seed()
-followed = stored(ports.open_fleet(seed), seed, Memory(ports.state, read_only=True).trust, ports.clock.now())
-desired = desired_state(load_fleet(followed.tree.files, node=seed.node), followed.tree.oid, seed.node)
-hands = Hands(
-    ports.machine, ports.slots, ports.staging, ports.open_stores(desired.stores), followed.tree, desired.channel,
-    ports.progress,
-)
-execute(ActivateSlot(desired.target, None), hands)
-ports.machine.reboot()
-"""
-"""What the agent does once it may: activate the staged release, verified again, and restart."""
+def _unseen(_node: ClusterNode, _status: Status) -> None:
+    """Look at no report."""
 
 
 class ClusterStory:
@@ -162,41 +108,37 @@ class ClusterStory:
             (node.machine.config.work / "done").touch()
         return folder
 
-    def init(self, node: ClusterNode) -> None:
-        """Run kubeadm init with the fleet's documents and wait until the node is Ready."""
-        documents = {
-            name: (self.workshop.fleet / f"kubeadm/{name}.yaml").read_text() for name in ("cluster", "kubelet")
-        }
-        files = {path.name: path.read_text() for path in (self.workshop.fleet / "kubeadm/patches").glob("*.yaml")}
-        member = node.member
-        given = {"node": member.name, "address": member.address, "patches": fleet.PATCHES, "files": files}
-        node.script("init", INIT, 2400, **given, **documents)
-        self.wait_ready(node, OLD)
+    def move(self, version: str) -> None:
+        """Move every channel to a release in signed commits."""
+        self.workshop.set_channels((version,) if version == FIRST else (version, FIRST), CHANNELS)
 
-    def stage(self, node: ClusterNode) -> None:
-        """Move the channel to the second release in a signed commit and let the agent write the spare slot."""
-        self.workshop.set_channels((SECOND, FIRST), CHANNELS)
+    def settle(
+        self,
+        nodes: Sequence[ClusterNode],
+        release: str,
+        timeout: float,
+        seen: Callable[[ClusterNode, Status], None] = _unseen,
+    ) -> None:
+        """Let the agents of these machines tick in turn until each runs the release and has nothing left to do.
 
-        def staged() -> bool:
-            observed = node.tick(1500).get("observed") or {}
-            return bool((observed.get("staged") or {}).get("version") == SECOND)
-
-        # The agent does not activate on its own what it staged on a member of a cluster.
-        self._until(staged, 1800, f"release {SECOND} is staged")
-
-    def upgrade(self, node: ClusterNode) -> str:
-        """Run the staged kubeadm's `upgrade apply` under the old kubelet; returns what the script said."""
-        manifest = parse((self.workshop.out / SECOND / MANIFEST_NAME).read_bytes())
-        given = {"root_hash": manifest.root_hash, "release": SECOND, "patches": fleet.PATCHES}
-        return node.script("upgrade", UPGRADE, 4000, **given)
-
-    def switch(self, node: ClusterNode) -> None:
-        """Activate the staged release, restart and wait until the boot is blessed and the node Ready."""
-        before = node.probe.boot_id()
-        node.script("activate", ACTIVATE, 600)
-        node.probe.wait_reboot(before, 900)
-        node.wait_blessed(900)
-        self.wait_ready(node, NEW)
+        `seen` gets every report. Raises HostError after `timeout` seconds, with each node's last words.
+        """
+        start = time.monotonic()
+        left = {node.name: "no report" for node in nodes}
+        while left:
+            for node in nodes:
+                status = node.tick_through(timeout)
+                seen(node, status)
+                booted = (status.get("observed") or {}).get("booted") or {}
+                words = f"{status.get('phase')}: {status.get('message')}"
+                if left.get(node.name, words) != words:
+                    self.show(f"  {node.name} | {words}")
+                left[node.name] = words
+                if status.get("phase") == "Up to date" and booted.get("version") == release:
+                    del left[node.name]
+            if left and time.monotonic() - start > timeout:
+                raise HostError(f"not all run {release} within {timeout:.0f} s: {left}")
+        self.show(f"{', '.join(node.name for node in nodes)}: release {release} ({time.monotonic() - start:.0f} s)")
 
     def kubectl(self, node: ClusterNode, *words: str, timeout: float = 120, check: bool = True) -> str:
         """Run kubectl on a control plane as the cluster's administrator, through its forwarded port."""
