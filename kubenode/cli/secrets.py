@@ -204,11 +204,12 @@ def _seal_tokens(fleet: Path, operators: list[str] | None) -> None:
         say(f"Sealed {secret.name} to {sealing.described(secret.sealed)}.")
     later = [node.name for node in without if node.age_recipient is None]
     if later:
-        say(f"No token yet for {', '.join(later)}, who have no identity to seal to. First: kubenode seed {later[0]}")
+        say(f"No token yet for {', '.join(later)}: no identity to seal to. First: kubenode seed {later[0]}")
     if not made:
         say("No token was made" + (": every node of the cluster has one." if not later else "."))
         return
-    say(f"Made {len(made)} bootstrap tokens. Commit the changes in {fleet / 'secrets'}, .age and .yaml together.")
+    count = f"{len(made)} bootstrap token{'s' if len(made) > 1 else ''}"
+    say(f"Made {count}. Commit the changes in {fleet / 'secrets'}, .age and .yaml together.")
 
 
 def unseal(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -393,6 +394,7 @@ class Kubeadm:
             said = error.completed.stdout.decode(errors="replace") if error.completed else ""
             said += error.completed.stderr.decode(errors="replace") if error.completed else ""
             hint = next((hint for words, hint in _HINTS if words in said), error.hint)
+            words = takewhile(lambda word: not word.startswith("-"), arguments)
             raise HostError(
-                f"kubeadm {' '.join(arguments[:2])} failed: {error.message}", hint=hint or f"See {self.log}."
+                f"kubeadm {' '.join(words)} failed: {error.message}", hint=hint or f"See {self.log}."
             ) from error

@@ -79,7 +79,6 @@ def images(story: ClusterStory, node: ClusterNode) -> dict[str, str]:
     return found
 
 
-
 def test_one_control_plane_comes_up_and_moves_a_minor_from_git_alone(story: ClusterStory) -> None:
     node = story.copy(CP, story.with_images(CP), "upgrade")
     with story.workshop.serving():

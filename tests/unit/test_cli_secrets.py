@@ -402,7 +402,7 @@ def test_the_cluster_ca(cluster: World) -> None:
     assert done.last.startswith(
         "Made the cluster's CA set (10 years), sealed to node cp-1 and operator operator. Commit"
     )
-    assert problems(cluster) == []
+    assert problems(cluster) == [("secrets/cluster-ca.yaml", "no-token")], "the next step"
     document = (cluster.fleet / "secrets/cluster-ca.yaml").read_text()
     assert f"caCertHash: {digest}" in document
     assert "PRIVATE KEY" not in document
@@ -417,3 +417,63 @@ def test_the_cluster_ca(cluster: World) -> None:
     assert replaced.code == 0
     assert replaced.out.strip() != digest
     assert "machines that were set up under it must be set up again" in replaced.err
+
+
+# Bootstrap tokens.
+
+
+def declare(world: World, name: str, pool: str) -> None:
+    """Write a node's document, without an identity."""
+    (world.fleet / f"nodes/{name}.yaml").write_text(
+        f"apiVersion: kubenode.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{pool: {pool}}}\n"
+    )
+
+
+def test_each_node_gets_a_token_of_its_own(cluster: World) -> None:
+    declare(cluster, "cp-2", "control-plane")
+    assert cluster.run("seed", "cp-2", "--fleet-url", "https://git.example.net/fleet.git").code == 0
+    done = cluster.run("seal", "--bootstrap-tokens")
+    assert done.code == 0, done.err
+    assert done.last.startswith("Made 2 bootstrap tokens. Commit")
+    assert problems(cluster) == []
+    found = []
+    for node in ("cp-1", "cp-2"):
+        assert f"bootstrapTokenOf: {node}" in (cluster.fleet / f"secrets/bootstrap-token-{node}.yaml").read_text()
+        # Every control plane publishes it, and the node joins with it.
+        keys = [identity(cluster, "cp-1"), identity(cluster, "cp-2")]
+        opened = [cluster.run("unseal", f"bootstrap-token-{node}", "-i", key).out for key in keys]
+        assert opened[0] == opened[1] and re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", opened[0])
+        found.append(opened[0])
+    assert found[0] != found[1]
+    before = (cluster.fleet / "secrets/bootstrap-token-cp-1.age").read_bytes()
+    again = cluster.run("seal", "--bootstrap-tokens")
+    assert (again.code, again.last) == (0, "No token was made: every node of the cluster has one.")
+    assert (cluster.fleet / "secrets/bootstrap-token-cp-1.age").read_bytes() == before
+
+
+def test_a_node_that_cannot_join_is_pointed_out(cluster: World) -> None:
+    def said() -> list[str]:
+        listed = kubenode("validate", cluster.fleet, "-o", "json").json["problems"]
+        return [it["message"] for it in listed if it["rule"] == "no-token"]
+
+    cluster.run("seal", "--cluster-ca")
+    assert said() == ["no bootstrap token, so they could not join the cluster (again): cp-1"]
+    cluster.run("seal", "--bootstrap-tokens")
+    assert said() == []
+
+
+def test_tokens_before_identities(cluster: World) -> None:
+    pool = (cluster.fleet / "pools/control-plane.yaml").read_text()
+    (cluster.fleet / "pools/workers.yaml").write_text(
+        pool.replace("name: control-plane", "name: workers").replace("role: control-plane", "role: worker")
+    )
+    declare(cluster, "w-1", "workers")
+    done = cluster.run("seal", "--bootstrap-tokens")
+    assert "No token yet for w-1: no identity to seal to. First: kubenode seed w-1" in done.err
+    assert done.last.startswith("Made 1 bootstrap token. Commit")
+    # A token must open for every control plane, or the one without could not publish it.
+    declare(cluster, "cp-2", "control-plane")
+    cluster.run("seed", "w-1", "--fleet-url", "https://git.example.net/fleet.git")
+    done = cluster.run("seal", "--bootstrap-tokens")
+    assert done.code != 0 and "Make its identity first: kubenode seed cp-2" in done.err
+    assert not (cluster.fleet / "secrets/bootstrap-token-w-1.age").exists()

@@ -75,7 +75,7 @@ def test_what_is_called_is_the_golden(version: str) -> None:
 
 def registered(node: Registration, api: str) -> dict[str, Any]:
     """What the join document of a control plane says of the node itself."""
-    document = json.loads(join_documents(f"kubeadm.k8s.io/{api}", node, DISCOVERY, control_plane=True))
+    document = json.loads(join_documents("v1.34.0", f"kubeadm.k8s.io/{api}", node, DISCOVERY, control_plane=True))
     return {"kubelet": document["nodeRegistration"].get("kubeletExtraArgs"), **document["controlPlane"]}
 
 
@@ -157,7 +157,7 @@ def test_a_failure_says_what_kubeadm_said_and_what_to_do(kubeadm: Kubeadm) -> No
     folder = kubeadm.binary.parent
     (folder / "says").write_text("static Pod hash for component kube-apiserver did not change after 5m0s\n")
     (folder / "code").write_text("1")
-    with pytest.raises(HostError, match=r"kubeadm upgrade apply failed: .*did not change after 5m0s") as caught:
+    with pytest.raises(HostError, match=r"kubeadm upgrade apply v1.34.2 failed: .*did not change after 5m0s") as caught:
         kubeadm.upgrade_apply()
     assert "kubeadm#740" in caught.value.hint
     assert "did not change" in kubeadm.log.read_text()

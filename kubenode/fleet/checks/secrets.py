@@ -49,9 +49,11 @@ def check_sealed(reading: Reading) -> Iterator[Problem]:
     for name, secret in reading.secrets.items():
         found = list(_check_names(reading, name, secret))
         yield from found or [*_check_file(reading, name, secret), *_check_readers(reading, name, secret)]
-        yield from _check_cluster_ca(reading, name, secret)
+        wrong = list(_check_cluster_ca(reading, name, secret))
+        yield from wrong
         yield from _check_token(reading, name, secret)
-    yield from _check_tokens(reading)
+        if name == CLUSTER_CA and not wrong:
+            yield from _check_tokens(reading)
 
 
 def _check_description(reading: Reading, path: str) -> Iterator[Problem]:
@@ -211,16 +213,19 @@ def _check_token(reading: Reading, name: str, secret: SealedSecret) -> Iterator[
 
 
 def _check_tokens(reading: Reading) -> Iterator[Problem]:
-    """Find nodes that could not join. Only once the cluster's CA set is there: before it nothing joins anyway."""
-    if reading.fleet is None or reading.fleet.cluster is None or CLUSTER_CA not in reading.secrets:
+    """Find nodes that could not join. Asked once the cluster's CA set is there: before it nothing joins anyway."""
+    if reading.fleet is None or reading.fleet.cluster is None:
         return
     known = {secret.bootstrap_token_of for secret in reading.secrets.values()}
-    for name, node in sorted(reading.nodes.items()):
-        pool = reading.pools.get(node.pool)
-        if name not in known and pool is not None and pool.role is not Role.STANDALONE:
-            message = f"node {name!r} has no bootstrap token: it could not join the cluster (again)"
-            where = reading.at(path_of(Kind.NODE, name), "spec")
-            yield problem(where, "no-token", message, "kubenode seal --bootstrap-tokens", severity=Severity.WARNING)
+    lacking = [
+        name
+        for name, node in sorted(reading.nodes.items())
+        if name not in known and node.pool in reading.pools and reading.pools[node.pool].role is not Role.STANDALONE
+    ]
+    if lacking:
+        message = f"no bootstrap token, so they could not join the cluster (again): {choices(lacking)}"
+        where = reading.at(path_of(Kind.SEALED_SECRET, CLUSTER_CA), "spec", "clusterCA")
+        yield problem(where, "no-token", message, "kubenode seal --bootstrap-tokens", severity=Severity.WARNING)
 
 
 def check_places(reading: Reading) -> Iterator[Problem]:

@@ -49,6 +49,17 @@ def renamed(name: str) -> Callable[[Files], None]:
     return both(copies, put(path, "name: registry", f"name: {name}"))
 
 
+def token_of(name: str, node: str) -> Callable[[Files], None]:
+    """Say that a secret holds a node's bootstrap token, and give it no place on nodes."""
+
+    def edit(files: Files) -> None:
+        path = f"secrets/{name}.yaml"
+        put(path, "  sealed:\n", f"  bootstrapTokenOf: {node}\n  sealed:\n")(files)
+        files[path] = re.sub(rb"  file:\n(    .*\n)+", b"", files[path])
+
+    return edit
+
+
 def with_ca(name: str, certificate: str = CERTIFICATE, digest: str = CERTIFICATE_HASH) -> Callable[[Files], None]:
     """Give the description of a secret the public half of a cluster's CA set, and no place on nodes."""
     lines = "".join(f"      {line}\n" for line in certificate.splitlines())
@@ -285,6 +296,42 @@ CASES = [
         "secrets/zeta.yaml",
         "path",
         "/etc/containerd/registry.json is also where the secret 'registry' goes, on the same node",
+    ),
+    # Bootstrap tokens.
+    Case(
+        "token of nobody",
+        put(SECRET, "  sealed:\n", "  bootstrapTokenOf: cp-9\n  sealed:\n"),
+        "unknown-node",
+        SECRET,
+        "cp-9",
+        "there is no node 'cp-9'",
+    ),
+    Case(
+        "token in another secret",
+        put(SECRET, "  sealed:\n", "  bootstrapTokenOf: cp-1\n  sealed:\n"),
+        "token-place",
+        SECRET,
+        "cp-1",
+        "the token of 'cp-1' belongs into the secret 'bootstrap-token-cp-1'",
+        "kubenode seal --bootstrap-tokens",
+    ),
+    Case(
+        "token for others",
+        both(renamed("bootstrap-token-cp-1"), token_of("bootstrap-token-cp-1", "cp-1")),
+        "token-place",
+        "secrets/bootstrap-token-cp-1.yaml",
+        "cp-1",
+        "a bootstrap token is for its node and the control planes",
+    ),
+    Case(
+        "no tokens",
+        both(renamed("cluster-ca"), with_ca("cluster-ca")),
+        "no-token",
+        "secrets/cluster-ca.yaml",
+        "caCertHash",
+        "no bootstrap token, so they could not join the cluster (again): cp-1, cp-2, cp-3, worker-1, worker-2",
+        "kubenode seal --bootstrap-tokens",
+        Severity.WARNING,
     ),
     # The cluster's CA set.
     Case(

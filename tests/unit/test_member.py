@@ -1,0 +1,252 @@
+"""What a member of a cluster does with kubeadm: real processes and files, kubeadm itself stood in for by a script."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from kubenode.errors import HostError
+from kubenode.fleet.kubeadm import KubeadmDocuments
+from kubenode.host import member as module
+from kubenode.host import memberfile
+from kubenode.host.booted import Running
+from kubenode.host.kube.etcd import Etcd
+from kubenode.host.kubeletconfig import KubeletConfig
+from kubenode.host.localkubernetes import local_kubernetes
+from kubenode.host.member import Member
+from kubenode.host.paths import Paths
+from kubenode.model.desired import DesiredCluster, Peer
+from kubenode.model.documents import Release, Role, Rollout
+from kubenode.model.kubernetes import Entry, KubernetesVersion
+from kubenode.model.version import Version
+
+OLD, NEW = Version("2026.11.1"), Version("2026.11.2")
+RELEASE = Release(NEW, "d" * 64, "b" * 64, kubernetes="v1.35.0")
+CONFIGURATION = "c" * 64
+KUBEADM = """#!/bin/sh
+if [ "$1" = version ]; then echo {version}; exit 0; fi
+echo "$@" >> {root}/calls
+case "$*" in *"--config "*) cp "{root}/run/kubenode/kubeadm.yaml" "{root}/given" ;; esac
+[ -e {root}/fails ] && {{ cat {root}/fails; exit 1; }}
+mkdir -p {root}/var/lib/kubelet {root}/etc/kubernetes/manifests
+case "$*" in
+"init phase"*|"config images"*|"certs "*) exit 0 ;;
+esac
+echo "rendered by {version}" > {root}/var/lib/kubelet/config.yaml
+echo "KUBELET_KUBEADM_ARGS=" > {root}/var/lib/kubelet/kubeadm-flags.env
+case "$*" in
+*kubelet-config*) exit 0 ;;
+esac
+touch {root}/etc/kubernetes/kubelet.conf
+case "$*" in
+join*) exit 0 ;;
+esac
+for name in kube-apiserver kube-controller-manager kube-scheduler; do
+    echo "    image: registry.k8s.io/$name:{version}" > {root}/etc/kubernetes/manifests/$name.yaml
+done
+"""
+
+
+@dataclass
+class Api:
+    """The cluster's documents, as far as a member changes them."""
+
+    marks: list[str] = field(default_factory=list)
+
+    def mark_configuration(self, digest: str) -> None:
+        self.marks.append(digest)
+
+    def configuration(self) -> str | None:
+        return self.marks[-1] if self.marks else None
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """The fleet's secrets, opened."""
+
+    ca_cert_hash: str = "sha256:" + "ab" * 32
+
+    def ca_set(self) -> Mapping[str, bytes]:
+        return {"ca.crt": b"certificate", "ca.key": b"key", "etcd/ca.crt": b"of etcd"}
+
+    def own_token(self) -> str:
+        return "abcdef.0123456789abcdef"
+
+
+def no_etcd() -> Etcd:
+    raise HostError("etcd is not asked here")
+
+
+class Node:
+    """A machine in a folder, and its member."""
+
+    def __init__(self, root: Path, role: Role = Role.CONTROL_PLANE) -> None:
+        self.paths = Paths(root)
+        self.api = Api()
+        peer = Peer("cp-1", role, "pool", RELEASE, "192.0.2.11")
+        cluster = DesiredCluster(
+            "192.0.2.11:6443", "cp-1", datetime(2026, 12, 1, tzinfo=UTC), CONFIGURATION, (peer,), ("pool",),
+            {"pool": Rollout()},
+        )  # fmt: skip
+        documents = KubeadmDocuments(
+            {"apiVersion": "kubeadm.k8s.io/v1beta4", "kind": "ClusterConfiguration"},
+            patches={"etcd.yaml": b"spec: {}"},
+            skip_phases=("addon/kube-proxy",),
+        )
+        for place, version in ((root, "v1.34.2"), (root / "spare", "v1.35.0")):
+            binary = place / "usr/bin/kubeadm"
+            binary.parent.mkdir(parents=True)
+            binary.write_text(KUBEADM.format(version=version, root=root))
+            binary.chmod(0o755)
+        kubelet = root / "usr/bin/kubelet"
+        kubelet.write_text("#!/bin/sh\necho Kubernetes v1.34.2\n")
+        kubelet.chmod(0o755)
+
+        @contextmanager
+        def spare(root_hash: str, paths: Paths) -> Iterator[Path]:
+            assert (root_hash, paths) == (RELEASE.root_hash, self.paths)
+            yield root / "spare"
+
+        self.member = Member(self.paths, "cp-1", cluster, documents, Sealed(), self.api, no_etcd, spare)
+
+    @property
+    def calls(self) -> list[str]:
+        file = self.paths.root / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    @property
+    def live(self) -> str:
+        return (self.paths.kubelet / "config.yaml").read_text()
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    return Node(tmp_path / "root")
+
+
+def test_an_init_is_noted_before_it_begins_and_forgotten_when_it_is_done(node: Node) -> None:
+    (node.paths.root / "fails").write_text("etcd did not start\n")
+    with pytest.raises(HostError, match=r"kubeadm init failed: .*etcd did not start"):
+        node.member.init(KubernetesVersion("v1.34.2"))
+    here = local_kubernetes(node.paths)
+    assert here is not None and (here.joined, here.entering) == (None, Entry.INIT)
+    assert node.api.marks == []
+    (node.paths.root / "fails").unlink()
+
+    node.member.init(KubernetesVersion("v1.34.2"))
+    here = local_kubernetes(node.paths)
+    assert here is not None and (here.joined, here.entering) == (Role.CONTROL_PLANE, None)
+    assert here.configuration == CONFIGURATION == node.api.configuration()
+    assert here.kubelet_sets == {"a" * 64: CONFIGURATION}
+    pki = node.paths.kubernetes / "pki"
+    assert (pki / "ca.key").read_bytes() == b"key" and (pki / "ca.key").stat().st_mode & 0o777 == 0o600
+    assert (node.paths.kubernetes / "patches/etcd.yaml").read_bytes() == b"spec: {}"
+    assert "--skip-phases=addon/kube-proxy" in node.calls[-1]
+    given = (node.paths.root / "given").read_text()
+    assert "abcdef.0123456789abcdef" in given and '"advertiseAddress": "192.0.2.11"' in given
+
+
+def test_what_kubeadm_began_and_did_not_end_makes_no_member(node: Node) -> None:
+    memberfile.change(node.paths, entering=Entry.JOIN)
+    node.paths.kubernetes.mkdir(parents=True)
+    (node.paths.kubernetes / "kubelet.conf").touch()
+    here = local_kubernetes(node.paths)
+    assert here is not None and (here.joined, here.entering) == (None, Entry.JOIN)
+
+
+def test_the_ca_of_another_cluster_is_not_written_over(node: Node) -> None:
+    (node.paths.kubernetes / "pki").mkdir(parents=True)
+    (node.paths.kubernetes / "pki/ca.crt").write_bytes(b"another")
+    with pytest.raises(HostError, match=r"ca\.crt is of another cluster"):
+        node.member.init(KubernetesVersion("v1.34.2"))
+    assert node.calls == []
+
+
+def test_a_worker_joins_with_its_own_token_and_what_the_cluster_was_configured_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    node = Node(tmp_path / "root", Role.WORKER)
+    node.api.marks.append("an older configuration")
+    node.member.join(Role.WORKER)
+    here = local_kubernetes(node.paths)
+    assert here is not None and (here.joined, here.configuration) == (Role.WORKER, "an older configuration")
+    given = (node.paths.root / "given").read_text()
+    assert '"token": "abcdef.0123456789abcdef"' in given and "sha256:abab" in given
+    assert not (node.paths.kubernetes / "pki/ca.key").exists(), "a worker never gets the CA"
+
+
+def test_the_first_control_plane_moves_with_gits_documents_under_the_old_kubelet(node: Node) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+    before = node.live
+    node.member.documents = replace(node.member.documents, patches={})
+    node.member.upgrade(RELEASE, first=True)
+    upload, apply = node.calls[-2:]
+    assert upload.startswith("init phase upload-config all")
+    assert apply == "upgrade apply v1.35.0 --yes --skip-phases=addon/kube-proxy"
+    assert '"kubernetesVersion": "v1.34.2"' in (node.paths.root / "given").read_text(), "apply raises it itself"
+    here = local_kubernetes(node.paths)
+    assert here is not None and set(here.manifests.values()) == {KubernetesVersion("v1.35.0")}
+    assert here.kubelet_sets == {"a" * 64: CONFIGURATION, RELEASE.root_hash: CONFIGURATION}
+    assert node.live == before, "the running kubelet keeps what it understands"
+    assert (node.paths.kubelet_sets / f"{NEW}/config.yaml").read_text() == "rendered by v1.35.0\n"
+    assert not list((node.paths.kubernetes / "patches").iterdir()), "a patch that left git is not in force"
+
+
+def test_a_failed_upgrade_leaves_no_set_and_no_mark(node: Node) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+    node.api.marks.clear()
+    (node.paths.root / "fails").write_text("static Pod hash for component kube-apiserver did not change after 5m0s\n")
+    with pytest.raises(HostError, match="did not change"):
+        node.member.upgrade(RELEASE, first=True)
+    assert node.api.marks == [] and not KubeletConfig(node.paths).has(NEW)
+
+
+def test_other_control_planes_follow(node: Node) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+    node.member.upgrade(RELEASE, first=False)
+    assert node.calls[-1] == f"upgrade node --patches {node.paths.kubernetes}/patches"
+
+
+def test_a_worker_prepares_only_its_kubelet(node: Node) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+    node.member.prepare_kubelet(RELEASE, "e" * 64)
+    assert node.calls[-1] == "upgrade node phase kubelet-config"
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.kubelet_sets[RELEASE.root_hash] == "e" * 64
+    assert here.configuration == CONFIGURATION, "of what runs, not of what waits"
+
+
+def test_images_are_pulled_by_the_staged_kubeadm(node: Node) -> None:
+    node.member.pull(RELEASE)
+    assert node.calls == [f"config images pull --config {node.paths.root}/run/kubenode/kubeadm.yaml"]
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.pulled == {KubernetesVersion("v1.35.0")}
+
+
+def test_a_renewal_that_was_cut_off_counts_as_not_done(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+
+    def stops(paths: Paths) -> None:
+        raise HostError("the static pod etcd was not started anew")
+
+    monkeypatch.setattr(module.staticpods, "restart_all", stops)
+    with pytest.raises(HostError, match="not started anew"):
+        node.member.renew_certificates()
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.certificates_until == datetime(1970, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(module.staticpods, "restart_all", lambda paths: None)
+    node.member.renew_certificates()
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.certificates_until is None, "this folder has no certificates"
+
+
+def test_a_damaged_record_says_nothing(node: Node) -> None:
+    node.paths.member.parent.mkdir(parents=True)
+    for damaged in ("", "{", "[]", '{"entering": "sleep"}', "[" * 5000, '{"configuration": 7}'):
+        node.paths.member.write_text(damaged)
+        assert memberfile.read(node.paths) == memberfile.MemberRecord()

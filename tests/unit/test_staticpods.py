@@ -1,0 +1,87 @@
+"""Static pods restart when their manifest changes, and no manifest is ever away."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kubenode.errors import HostError
+from kubenode.host import staticpods
+from kubenode.host.paths import Paths
+
+MANIFEST = """\
+apiVersion: v1
+kind: Pod
+metadata:
+  creationTimestamp: null
+  name: {name}
+spec:
+  containers:
+  - name: {name}
+    image: registry.k8s.io/{name}:v1.34.2
+    command: [{name}, --client-ca-file=/etc/kubernetes/pki/ca.crt]
+"""
+
+
+class Kubelet:
+    """Starts a container anew when a manifest has changed, one poll later."""
+
+    def __init__(self, paths: Paths, names: tuple[str, ...]) -> None:
+        self.paths, self.pids, self.restarted = paths, 100, list[str]()
+        self.seen: dict[str, str] = {}
+        self.broken = ""
+        for name in names:
+            path = paths.kubernetes / f"manifests/{name}.yaml"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(MANIFEST.format(name=name))
+        self.poll(0)
+        self.restarted.clear()
+
+    def poll(self, _seconds: float) -> None:
+        for path in sorted((self.paths.kubernetes / "manifests").glob("*.yaml")):
+            if self.seen.get(path.stem) == path.read_text() or path.stem == self.broken:
+                continue
+            self.seen[path.stem] = path.read_text()
+            self.restarted.append(path.stem)
+            self.pids += 1
+            bundle = self.paths.containers / path.stem
+            bundle.mkdir(parents=True, exist_ok=True)
+            annotations = {
+                "io.kubernetes.cri.container-type": "container",
+                "io.kubernetes.cri.sandbox-namespace": "kube-system",
+                "io.kubernetes.cri.container-name": path.stem,
+            }
+            (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+            (bundle / "init.pid").write_text(str(self.pids))
+            (self.paths.root / f"proc/{self.pids}").mkdir(parents=True)
+
+
+def test_every_static_pod_restarts_in_order(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    kubelet = Kubelet(paths, ("etcd", "kube-apiserver", "kube-scheduler"))
+    staticpods.restart_all(paths, sleep=kubelet.poll, now=lambda: 1_700_000_000.9)
+    assert kubelet.restarted == ["etcd", "kube-apiserver", "kube-scheduler"]
+    text = (paths.kubernetes / "manifests/etcd.yaml").read_text()
+    assert "kubenode.dev/restarted: '1700000000'" in text
+    assert "image: registry.k8s.io/etcd:v1.34.2" in text, "the rest stays as kubeadm wrote it"
+
+
+def test_one_that_does_not_come_back_stops_it(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    kubelet = Kubelet(paths, ("etcd", "kube-apiserver", "kube-scheduler"))
+    kubelet.broken = "kube-apiserver"
+    with pytest.raises(HostError, match="the static pod kube-apiserver was not started anew"):
+        staticpods.restart_all(paths, seconds=0.2, sleep=kubelet.poll)
+    assert "kube-scheduler" not in kubelet.restarted
+
+
+def test_a_manifest_that_is_none_is_left_alone(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    Kubelet(paths, ())
+    path = paths.kubernetes / "manifests/etcd.yaml"
+    path.parent.mkdir(parents=True)
+    for text in ("[", "", "7", "metadata: 7"):
+        path.write_text(text)
+        with pytest.raises(HostError, match=r"etcd\.yaml is no manifest of a pod"):
+            staticpods.restart_all(paths)
+        assert path.read_text() == text
