@@ -188,7 +188,11 @@ def _no_way(node: Node) -> Decision | None:
             " to a repaired release.",
         )
     kubelet, new = node.here.kubelet if node.here is not None else None, kubernetes_of(target)
-    if node.cluster is not None and node.member is not None and (new is None or (kubelet is not None and new.minor < kubelet.minor)):
+    if (
+        node.cluster is not None
+        and node.member is not None
+        and (new is None or (kubelet is not None and new.minor < kubelet.minor))
+    ):
         return Stuck(
             "KubernetesDowngrade",
             f"Release {target.version} has {new or 'no Kubernetes'}, and this member of the cluster runs {kubelet}: "
@@ -264,7 +268,8 @@ def _stage_and_activate(node: Node, hop: Release) -> Decision:
             *node.onwards(),
         )
     return (
-        _forbidden(node, hop)
+        _half_done(node, hop)
+        or _forbidden(node, hop)
         or _no_fallback(node)
         or (control_plane.pass_one(node, hop) or restart.prepare(node, hop) if node.member is not None else None)
         or node.outside_window(f"activate release {hop.version}")
@@ -284,6 +289,11 @@ def _place(node: Node) -> str:
     if len(node.path) == 1:
         return f"the target of channel {node.channel}"
     return f"the next hop to release {node.target.version}"
+
+
+def _half_done(node: Node, hop: Release) -> Decision | None:
+    # Halted or not: a control plane between two versions is worse than one that finishes.
+    return control_plane.pass_one(node, hop) if control_plane.begun(node) else None
 
 
 def _forbidden(node: Node, hop: Release) -> Decision | None:
