@@ -28,7 +28,7 @@ def due(node: Node) -> Decision | None:
     """
     if node.me is None or node.here is None or node.observed.booted.trial:
         return None
-    if not node.me.ready or node.me.boot_id != node.observed.boot_id:
+    if not node.me.ready or (node.me.boot_id, node.me.kubelet) != (node.observed.boot_id, node.here.kubelet):
         return None
     mine, shown = current(node), node.me.report
     if shown is not None and _told(shown) == _told(mine):
