@@ -259,7 +259,6 @@ PLAN = (
         "node.act(Drain(node.name, late)",
         "node.act(Drain(node.name, True)",
     ),
-    Mutant("a power cut starts it", "kubernetes/restart.py", "return bool(leases.held(node)) and ", "return "),
     Mutant(
         "a closed rollout goes on",
         "kubernetes/rollout.py",
@@ -309,7 +308,6 @@ PLAN = (
     Mutant(
         "give back before it is healthy", "kubernetes/leases.py", "    if unhealthy is not None:\n", "    if False:\n"
     ),
-    Mutant("give back before it is told", "kubernetes/leases.py", "    if report is not None:\n", "    if False:\n"),
     Mutant(
         "stay cordoned",
         "kubernetes/leases.py",
