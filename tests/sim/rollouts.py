@@ -335,7 +335,7 @@ class Fleet:
     def step(self, name: str) -> None:
         self.trace.append(f"{self.acting} {name}")
         if len(self.trace) in self.crash_at:
-            raise self.crash
+            raise self.crash if self.crash is not HostError else HostError("input/output error")
 
     _desired: tuple[object, DesiredCluster] | None = None
 

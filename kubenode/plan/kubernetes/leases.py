@@ -25,6 +25,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import ClusterView, Lease
+from kubenode.plan.backoff import held_back
 from kubenode.plan.kubernetes import gates, reports
 from kubenode.plan.kubernetes.rollout import count
 from kubenode.plan.node import Node
@@ -137,10 +138,17 @@ def _is_ghost(lease: Lease, node: Node) -> bool:
     return lease.holder is not None and lease.holder not in view.by_name and lease.holder not in cluster.by_name
 
 
-def acquire(node: Node, what: str) -> Decision | None:
-    """Return the action that takes a lease, None when one is held. The caller has asked `room`."""
+def acquire(node: Node, what: str, *work: Action) -> Decision | None:
+    """Return the action that takes a lease, None when one is held. The caller has asked `room`.
+
+    `work`: what the lease is for. While that is held back after a failure, others may have their turn.
+    """
     if held(node):
         return None
+    for action in work:
+        wait = held_back(action, node.journal, node.now)
+        if wait is not None:
+            return wait
     for number, lease in of_group(node):
         if number < allowed(node) and (lease.holder is None or _is_ghost(lease, node)):
             ghost = f"; its holder {lease.holder} is gone from cluster and git" if lease.holder else ""

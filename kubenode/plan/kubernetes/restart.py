@@ -4,7 +4,7 @@ Everything that may forbid it is asked again at every step: what changes meanwhi
 closes, another node that fails) takes the node back into service instead.
 """
 
-from kubenode.model.decision import Cordon, Decision, Drain, PrepareKubelet, Uncordon, Wait
+from kubenode.model.decision import ActivateSlot, Cordon, Decision, Drain, PrepareKubelet, Reboot, Uncordon, Wait
 from kubenode.model.documents import Release, Role
 from kubenode.plan import backoff
 from kubenode.plan.kubernetes import configuration, control_plane, gates, leases, rollout, skew
@@ -25,7 +25,14 @@ def blocked(node: Node, hop: Release) -> Decision | None:
         or _configuration(node, what)
         or rollout.turn(node, rollout.release_goal(hop, down=node.goes_down))
         or leases.room(node, what)
+        or _pods(node, what)
     )
+
+
+def _pods(node: Node, what: str) -> Decision | None:
+    if node.view is not None and node.name in node.view.pods:
+        return None
+    return Wait("PodsUnknown", f"Waiting to {what}: the pods of {node.name} cannot be seen.")
 
 
 def _apiservers(node: Node, hop: Release) -> Decision | None:
@@ -88,15 +95,13 @@ def _lease(node: Node, hop: Release) -> Decision | None:
         wait = backoff.backing_off(f"Draining {node.name}", attempt, backoff.delay(attempt.failures), node.now)
         if wait is not None:
             return Wait("DrainFailed", wait.message, wait.until)
-    return leases.acquire(node, what_for(hop))
+    return leases.acquire(node, what_for(hop), Cordon(node.name), ActivateSlot(hop), Reboot(hop))
 
 
 def _empty(node: Node, *then: str) -> Decision | None:
     me, view = node.me, node.view
     assert me is not None and view is not None
-    left = view.pods.get(node.name)
-    if left is None:
-        return Wait("PodsUnknown", f"The pods of {node.name} cannot be seen.")
+    left = view.pods[node.name]
     if me.cordoned and not left:
         return None
     rollout_of_pool = node.cluster.rollouts[node.desired.pool] if node.cluster is not None else None
