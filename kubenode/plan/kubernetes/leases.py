@@ -141,14 +141,15 @@ def _is_ghost(lease: Lease, node: Node) -> bool:
 def acquire(node: Node, what: str, *work: Action) -> Decision | None:
     """Return the action that takes a lease, None when one is held. The caller has asked `room`.
 
-    `work`: what the lease is for. While that is held back after a failure, others may have their turn.
+    `work`: what the lease is for. While that is held back after a failure, nothing is taken and what is held is given
+    back: others may have their turn.
     """
-    if held(node):
-        return None
     for action in work:
         wait = held_back(action, node.journal, node.now)
         if wait is not None:
             return wait
+    if held(node):
+        return None
     for number, lease in of_group(node):
         if number < allowed(node) and (lease.holder is None or _is_ghost(lease, node)):
             ghost = f"; its holder {lease.holder} is gone from cluster and git" if lease.holder else ""

@@ -4,9 +4,21 @@ Everything that may forbid it is asked again at every step: what changes meanwhi
 closes, another node that fails) takes the node back into service instead.
 """
 
-from kubenode.model.decision import ActivateSlot, Cordon, Decision, Drain, PrepareKubelet, Reboot, Uncordon, Wait
+from collections.abc import Iterator
+
+from kubenode.model.decision import (
+    Action,
+    ActivateSlot,
+    Cordon,
+    Decision,
+    Drain,
+    PrepareKubelet,
+    Reboot,
+    Uncordon,
+    Wait,
+)
 from kubenode.model.documents import Release, Role
-from kubenode.plan import backoff
+from kubenode.plan import backoff, slots
 from kubenode.plan.kubernetes import configuration, control_plane, gates, leases, rollout, skew
 from kubenode.plan.node import Node, kubernetes_of
 
@@ -87,15 +99,24 @@ def prepare(node: Node, hop: Release) -> Decision | None:
 
 
 def _lease(node: Node, hop: Release) -> Decision | None:
-    if leases.held(node):
-        return None
     # A drain that came to nothing is not begun again at once: others may have their turn meanwhile.
     attempt = node.journal.attempts.get(backoff.step_key(Drain(node.name)))
-    if attempt is not None:
+    if attempt is not None and not leases.held(node):
         wait = backoff.backing_off(f"Draining {node.name}", attempt, backoff.delay(attempt.failures), node.now)
         if wait is not None:
             return Wait("DrainFailed", wait.message, wait.until)
-    return leases.acquire(node, what_for(hop), Cordon(node.name), ActivateSlot(hop), Reboot(hop))
+    # Asked again while the lease is held: a node whose next steps must wait is not emptied for them.
+    return leases.acquire(node, what_for(hop), *_ahead(node, hop))
+
+
+def _ahead(node: Node, hop: Release) -> Iterator[Action]:
+    """Yield what is still to be done on the way to the restart and may be held back. A drain is tried every minute."""
+    assert node.me is not None
+    if not node.me.cordoned:
+        yield Cordon(node.name)
+    if not slots.is_activated(hop, node.observed):
+        yield ActivateSlot(hop)
+    yield Reboot(hop)
 
 
 def _empty(node: Node, *then: str) -> Decision | None:
