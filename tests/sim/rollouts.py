@@ -404,8 +404,8 @@ class Fleet:
                 pass
             except PowerCut:
                 if not all(self.cluster.healthy(member) for member in self.cluster.members):
-                    # Another control plane restarts just now: two are away, and nobody is to blame.
-                    self.cluster.watch_quorum = False
+                    # Another control plane restarts just now: two are away, and nobody is to blame until one is back.
+                    self.cluster.excused = True
                 machine.down()
             self.cluster.settle(name)
         self.cluster.settle()
