@@ -19,9 +19,13 @@ TESTS = {
         tuple(f"tests/unit/test_plan_{name}.py" for name in ("decide", "hops", "slots", "windows")),
         ("tests/property/test_plan_properties.py",),
     ),
+    "member": (
+        ("tests/unit/test_plan_kubernetes.py", "tests/unit/test_kube_requests.py"),
+        ("tests/property/test_kubernetes_properties.py",),
+    ),
     "trust": (("tests/unit/test_trust_approvals.py",), ("tests/unit/test_trust_chain.py",)),
 }
-"""By package: the tests that are to fail, the quick ones first."""
+"""By package, `member` for what is about members of a cluster: the tests that are to fail, the quick ones first."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Mutant:
     file: str
     old: str
     new: str
+    member: bool = False
+    """Whether it is about members of a cluster, although its file is about every machine."""
 
 
 PLAN = (
@@ -47,10 +53,14 @@ PLAN = (
     Mutant("leave the mark of an abandoned downgrade", "decide.py", "    _restore_superseded,\n", ""),
     Mutant("leave stray entries", "decide.py", "    _remove_stray_entries,\n", ""),
     Mutant("leave downloads", "decide.py", "    _prune,\n", ""),
+    Mutant("activate when halted or not declared", "decide.py", "        or _forbidden(node, hop)\n", ""),
+    Mutant("restart when halted", "decide.py", "if node.desired.halted or node.stale", "if node.stale"),
     Mutant(
-        "activate when halted or in a cluster", "decide.py", "        _forbidden(node, hop)\n        or ", "        "
+        "restart an undeclared member",
+        "decide.py",
+        " or gates.local_role(node) is not None:\n        return False",
+        ":\n        return False",
     ),
-    Mutant("restart when halted", "decide.py", "node.desired.halted or node.stale", "node.stale"),
     Mutant("start what is new on a stale node", "decide.py", "    _stale,\n", ""),
     Mutant("let a power cut start it on a stale node", "decide.py", "halted or node.stale or", "halted or"),
     Mutant(
@@ -95,6 +105,277 @@ PLAN = (
     Mutant("wait for ever", "backoff.py", ", LONGEST_DELAY)", ", FIRST_DELAY * 2000)"),
     Mutant("wait for a clock that was set back", "backoff.py", "timedelta(0) <= since < span", "since < span"),
     Mutant("a window that closes late", "windows.py", "< window.duration for", "<= window.duration for"),
+    # Members of a cluster.
+    Mutant(
+        "restart a member whatever the cluster says",
+        "decide.py",
+        "    return node.view is None or restart.permitted(node, node.hop)\n",
+        "    return True\n",
+        member=True,
+    ),
+    Mutant(
+        "leave half an upgrade when halted",
+        "decide.py",
+        "        _half_done(node, hop)\n        or _forbidden",
+        "        _forbidden",
+        member=True,
+    ),
+    Mutant(
+        "pass two before pass one", "decide.py", "control_plane.pass_one(node, hop) or restart", "restart", member=True
+    ),
+    Mutant(
+        "keep what is not needed",
+        "decide.py",
+        "return leases.let_go(node, decision, begun=control_plane.begun(node))",
+        "return decision",
+        member=True,
+    ),
+    Mutant("no upkeep", "decide.py", "decision = upkeep.chores(node, decision)", "pass", member=True),
+    Mutant(
+        "a machine joins before its release fits",
+        "node.py",
+        "if not self.newcomer:\n            return self.desired.target",
+        "if True:\n            return self.desired.target",
+        member=True,
+    ),
+    Mutant("a kubelet newer than an API server", "kubernetes/skew.py", "return kubelet <= apiserver and ", "return "),
+    Mutant("kubelets too old", "kubernetes/skew.py", "else 2", "else 3"),
+    Mutant("kubelets go back", "kubernetes/skew.py", "if new.minor < kubelet.minor or not", "if not"),
+    Mutant(
+        "two minors at once",
+        "kubernetes/skew.py",
+        "new.minor[1] - plane.minor[1] <= 1)",
+        "new.minor[1] - plane.minor[1] <= 2)",
+    ),
+    Mutant("etcd 3.6 from anywhere", "kubernetes/skew.py", "and etcd < _ETCD_36_FROM", "and False"),
+    Mutant(
+        "join another minor", "kubernetes/skew.py", "return role is Role.WORKER or {version", "return True or {version"
+    ),
+    Mutant(
+        "begin without the API",
+        "kubernetes/gates.py",
+        "if node.desired.halted:\n        return Wait",
+        "if False:\n        return Wait",
+    ),
+    Mutant(
+        "begin outside windows", "kubernetes/gates.py", "    return node.outside_window(what)\n", "    return None\n"
+    ),
+    Mutant(
+        "a cordoned node is there",
+        "kubernetes/gates.py",
+        "return not node.ready or node.cordoned",
+        "return not node.ready",
+    ),
+    Mutant(
+        "a node that is NotReady is there",
+        "kubernetes/gates.py",
+        "return not node.ready or node.cordoned",
+        "return node.cordoned",
+    ),
+    Mutant("silent API servers", "kubernetes/gates.py", "if version is None and name != me\n", "if False\n"),
+    Mutant("etcd with alarms", "kubernetes/gates.py", "    if view.etcd.alarms:\n", "    if False:\n"),
+    Mutant("etcd with sick members", "kubernetes/gates.py", "    if sick:\n", "    if False:\n"),
+    Mutant("etcd with learners", "kubernetes/gates.py", "    if learners:\n", "    if False:\n"),
+    Mutant(
+        "etcd with strangers",
+        "kubernetes/gates.py",
+        "    if {member.name for member in members} != planes:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "leave old kubelets behind", "kubernetes/control_plane.py", "        or gates.kubelets_too_old(node, new)\n", ""
+    ),
+    Mutant(
+        "API servers two minors apart",
+        "kubernetes/control_plane.py",
+        "        _minors(node, new, what)\n        or gates",
+        "        gates",
+    ),
+    Mutant(
+        "pass one of a closed rollout",
+        "kubernetes/control_plane.py",
+        "        or rollout.closed(node, rollout.release_goal(hop))\n",
+        "",
+    ),
+    Mutant("two control planes at once", "kubernetes/control_plane.py", "        or leases.room(node, what)\n", ""),
+    Mutant(
+        "upgrade a control plane that is away",
+        "kubernetes/control_plane.py",
+        "    if me_away(node):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "upgrade without images", "kubernetes/control_plane.py", "    if new not in here.pulled:\n", "    if False:\n"
+    ),
+    Mutant(
+        "upgrade without a snapshot",
+        "kubernetes/control_plane.py",
+        "    if hop.manifest not in here.snapshots:\n",
+        "    if False:\n",
+    ),
+    Mutant("always the first", "kubernetes/control_plane.py", "first = view.version < new", "first = True"),
+    Mutant(
+        "documents left behind",
+        "kubernetes/control_plane.py",
+        "or (node.view is not None and node.view.version < min(versions))",
+        "",
+    ),
+    Mutant("restart before API servers", "kubernetes/restart.py", "        or _apiservers(node, hop)\n", ""),
+    Mutant(
+        "an API server of unknown age", "kubernetes/restart.py", "(version is None and new > here.kubelet)", "False"
+    ),
+    Mutant("restart with an old configuration", "kubernetes/restart.py", "        or _configuration(node, what)\n", ""),
+    Mutant(
+        "restart out of turn",
+        "kubernetes/restart.py",
+        "        or rollout.turn(node, rollout.release_goal(hop, down=node.goes_down))\n",
+        "",
+    ),
+    Mutant("too many away", "kubernetes/restart.py", "        or leases.room(node, what)\n", ""),
+    Mutant(
+        "restart without a kubelet set",
+        "kubernetes/restart.py",
+        "    if here.kubelet_sets.get(hop.root_hash) != cluster.configuration:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "restart without a lease",
+        "kubernetes/restart.py",
+        "return _lease(node, hop) or _empty(node, *then)",
+        "return _empty(node, *then)",
+    ),
+    Mutant("restart with pods", "kubernetes/restart.py", "if me.cordoned and not left:", "if me.cordoned:"),
+    Mutant("restart without a cordon", "kubernetes/restart.py", "if me.cordoned and not left:", "if not left:"),
+    Mutant("pods unseen", "kubernetes/restart.py", "        or _pods(node, what)\n", ""),
+    Mutant(
+        "drain for ever",
+        "kubernetes/restart.py",
+        "    if late and not rollout_of_pool.drain_force:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "force every drain",
+        "kubernetes/restart.py",
+        "node.act(Drain(node.name, late)",
+        "node.act(Drain(node.name, True)",
+    ),
+    Mutant(
+        "a closed rollout goes on",
+        "kubernetes/rollout.py",
+        "    if len(failed) > rollout.max_failures:\n        return Stuck",
+        "    if False:\n        return Stuck",
+    ),
+    Mutant(
+        "one failure too many",
+        "kubernetes/rollout.py",
+        "    if len(failed) > rollout.max_failures:\n        return Stuck",
+        "    if len(failed) > rollout.max_failures + 1:\n        return Stuck",
+    ),
+    Mutant(
+        "waves at once",
+        "kubernetes/rollout.py",
+        '    if found.pending:\n        return Wait("WaitsForWave"',
+        '    if False:\n        return Wait("WaitsForWave"',
+    ),
+    Mutant(
+        "no soak", "kubernetes/rollout.py", "if found.soaking_until is None or found.soaking_until <= now:", "if True:"
+    ),
+    Mutant(
+        "pools at once",
+        "kubernetes/rollout.py",
+        "or _earlier_waves(node, goal, rollout) or _earlier_pools(node)",
+        "or _earlier_waves(node, goal, rollout)",
+    ),
+    Mutant(
+        "half a node is none",
+        "kubernetes/rollout.py",
+        "return max(1, ceil(part) if up else int(part))",
+        "return ceil(part) if up else int(part)",
+    ),
+    Mutant(
+        "steal a lease",
+        "kubernetes/leases.py",
+        "return lease.holder is not None and lease.holder not in view.by_name and ",
+        "return lease.holder is not None and lease.holder not in view.by_name or ",
+    ),
+    Mutant(
+        "a lease for work that is held back",
+        "kubernetes/leases.py",
+        "        if wait is not None:\n            return wait\n    for number",
+        "        if False:\n            return wait\n    for number",
+    ),
+    Mutant("both go on", "kubernetes/leases.py", "limit is None or number < limit", "limit is None"),
+    Mutant(
+        "give back before it is healthy", "kubernetes/leases.py", "    if unhealthy is not None:\n", "    if False:\n"
+    ),
+    Mutant(
+        "stay cordoned",
+        "kubernetes/leases.py",
+        "    if me is not None and me.cordoned_by_us:\n        return node.act(Uncordon",
+        "    if False:\n        return node.act(Uncordon",
+    ),
+    Mutant("give back half an upgrade", "kubernetes/leases.py", "    if begun:\n", "    if False:\n"),
+    Mutant("an old look at the Node", "kubernetes/leases.py", " or me.boot_id != node.observed.boot_id:", ":"),
+    Mutant(
+        "init beside a cluster",
+        "kubernetes/joining.py",
+        "    if not node.observed.answers:\n",
+        "    if node.name == cluster.bootstrap_node or not node.observed.answers:\n",
+    ),
+    Mutant("init for ever", "kubernetes/joining.py", "if node.now >= cluster.init_before:", "if False:"),
+    Mutant(
+        "init anywhere",
+        "kubernetes/joining.py",
+        "return _init(node) if node.name == cluster.bootstrap_node else _nobody(node)",
+        "return _init(node)",
+    ),
+    Mutant("join when halted", "kubernetes/joining.py", "    if node.desired.halted:\n", "    if False:\n"),
+    Mutant(
+        "join whatever the version",
+        "kubernetes/joining.py",
+        "return _versions(node) or (_join_control",
+        "return (_join_control",
+    ),
+    Mutant(
+        "remove the quorum",
+        "kubernetes/joining.py",
+        "    if not quorum_without(node.view.etcd, member):\n",
+        "    if False:\n",
+    ),
+    Mutant("join beside a stale member", "kubernetes/joining.py", "    if stale is not None:\n", "    if False:\n"),
+    Mutant(
+        "certificates end",
+        "kubernetes/upkeep.py",
+        "or until - node.now > RENEW_BEFORE:",
+        "or until - node.now > URGENT_BEFORE:",
+    ),
+    Mutant(
+        "certificates wait for a window",
+        "kubernetes/upkeep.py",
+        "(None if urgent else gates.begin(node, what)) or",
+        "gates.begin(node, what) or",
+    ),
+    Mutant(
+        "take out what is not ours",
+        "kubernetes/upkeep.py",
+        "it.name not in cluster.by_name and it.report is not None]",
+        "it.name not in cluster.by_name]",
+    ),
+    Mutant(
+        "configure workers first",
+        "kubernetes/configuration.py",
+        "        if view.configuration != cluster.configuration:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "approve for others",
+        "kubernetes/requests.py",
+        "foreign = sorted(request.names - declared)",
+        "foreign: list[str] = []",
+    ),
+    Mutant(
+        "approve administrators", "kubernetes/requests.py", '_unlike("groups", request.organizations, groups)', "None"
+    ),
 )
 
 TRUST = (
@@ -172,7 +453,8 @@ def killed_by(mutant: Mutant, package: str) -> str | None:
                 f"stale mutant: {mutant.what!r} finds {text.count(mutant.old)} places in {mutant.file}"
             )
         path.write_text(text.replace(mutant.old, mutant.new))
-        for number, tests in enumerate(TESTS[package], 1):
+        member = package == "plan" and ("kubernetes" in mutant.file or mutant.member)
+        for number, tests in enumerate(TESTS["member" if member else package], 1):
             if _fails(copy, tests):
                 return f"killed {number}"
     return None

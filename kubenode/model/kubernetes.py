@@ -211,6 +211,15 @@ class ClusterView:
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def by_holder(self) -> dict[str, tuple[Lease, ...]]:
+        """The leases that are held, by their holder's name."""
+        found: dict[str, list[Lease]] = {}
+        for lease in self.leases:
+            if lease.holder is not None:
+                found.setdefault(lease.holder, []).append(lease)
+        return {holder: tuple(leases) for holder, leases in found.items()}
+
+    @cached_property
     def oldest_apiserver(self) -> KubernetesVersion | None:
         """The oldest API server's version, None when one of them (or all) did not answer."""
         known = [version for version in self.apiservers.values() if version is not None]

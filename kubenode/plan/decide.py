@@ -281,7 +281,8 @@ def _stage_and_activate(node: Node, hop: Release) -> Decision:
             *node.onwards(),
         )
     return (
-        _forbidden(node, hop)
+        _half_done(node, hop)
+        or _forbidden(node, hop)
         or _no_fallback(node)
         or (control_plane.pass_one(node, hop) or restart.prepare(node, hop) if node.member is not None else None)
         or node.outside_window(f"activate release {hop.version}")
@@ -301,6 +302,11 @@ def _place(node: Node) -> str:
     if len(node.path) == 1:
         return f"the target of channel {node.channel}"
     return f"the next hop to release {node.target.version}"
+
+
+def _half_done(node: Node, hop: Release) -> Decision | None:
+    # Halted or not: a control plane between two versions is worse than one that finishes.
+    return control_plane.pass_one(node, hop) if control_plane.begun(node) else None
 
 
 def _forbidden(node: Node, hop: Release) -> Decision | None:

@@ -93,139 +93,190 @@ def cluster_of(releases, rollout: Rollout) -> DesiredCluster:
     )  # fmt: skip
 
 
-usually = st.integers(0, 9).map(lambda n: n > 0)
-often = st.integers(0, 3).map(lambda n: n > 0)
-rarely = st.integers(0, 9).map(lambda n: n == 0)
+# A node somewhere on its way, and a few things that are not as they should be.
+
+STAGES = ("running", "staged", "pulled", "prepared", "leased", "saved", "cordoned", "drained", "activated")
+FLAWS = (
+    "halted", "closed window", "trial", "poisoned here", "failed elsewhere", "drain failed", "no view", "not ready",
+    "old boot", "other away", "other cordoned", "plane away", "apiserver silent", "apiserver old", "apiserver far",
+    "mixed manifests", "config here", "config there", "certificates", "etcd sick", "etcd learner", "etcd short",
+    "alarm", "another holds", "ghost holds", "undeclared ghost", "no lease", "two leases", "pods", "pods unseen",
+    "late", "old kubelet", "node missing", "report old", "no report", "cordoned by hand", "other hop", "stale report",
+    "leftovers", "version behind", "leaver",
+)  # fmt: skip
 
 
 @st.composite
 def facts(draw, joined=True):
-    """A node on its way from a release to the next, in a cluster where nearly everything may be odd."""
-    me = draw(st.sampled_from((*PLANES[:2], *WORKERS[:3])))
+    """A node on its way from a release to the next, in a cluster where a few things are odd."""
+    flaws = draw(st.frozensets(st.sampled_from(FLAWS), max_size=draw(st.sampled_from((0, 1, 1, 2, 3)))))
+    stage = STAGES.index(draw(st.sampled_from((*STAGES, "saved", "saved", "drained"))))
+    me = draw(st.sampled_from(("cp-1", "cp-2", "w-1", "w-2", "w-3")))
     role = Role.CONTROL_PLANE if me in PLANES else Role.WORKER
-    running = draw(st.sampled_from(("1.0", "1.0", "1.1", "2.0", "3.0")))
-    ways = {
-        "1.0": ("1.1", "2.0", "2.0", "3.0", "5.0"),
-        "1.1": ("2.0", "3.0"),
-        "2.0": ("2.1", "3.0", "1.1"),
-        "3.0": ("5.0", "2.1"),
-    }
-    target = draw(st.sampled_from(ways[running]))
-    channel = sorted({target, running, *draw(st.sampled_from(((), ("2.0",), ("1.1", "2.0", "3.0"))))}, key=Version)
+    running, hop, target = draw(
+        st.sampled_from(
+            (
+                ("1.0", "1.1", "1.1"), ("1.0", "2.0", "2.0"), ("1.0", "2.0", "2.0"), ("1.0", "2.0", "3.0"),
+                ("1.1", "2.0", "2.0"), ("2.0", "2.1", "2.1"), ("2.0", "3.0", "3.0"), ("3.0", "5.0", "5.0"),
+                ("2.0", "1.1", "1.1"), ("2.0", "2.0", "2.0"), ("1.0", "1.0", "1.0"), ("2.1", "2.0", "2.0"),
+            )
+        )
+    )  # fmt: skip
+    channel = sorted({target, hop, running}, key=Version)
     releases = tuple(release(it) for it in [target, *(it for it in reversed(channel) if it != target)])
     rollout = Rollout(
         draw(st.sampled_from(("1", "2", "50%"))),
-        draw(st.sampled_from((("100%",), ("1", "100%")))),
+        draw(st.sampled_from((("100%",), ("100%",), ("1", "100%")))),
         max_failures=draw(st.sampled_from((0, 1))),
     )
     want = DesiredState(
         fleet_id="fleet", commit="c" * 40, node=me, pool="planes" if role is Role.CONTROL_PLANE else "workers",
-        role=role, channel="stable", releases=releases, stores=(), halted=draw(rarely),
-        windows=draw(st.sampled_from(((), (), (), (window((0,), "11:00", 2),), (window((5,), "02:00", 4),)))),
+        role=role, channel="stable", releases=releases, stores=(), halted="halted" in flaws,
+        windows=(window((5,), "02:00", 4),) if "closed window" in flaws else draw(
+            st.sampled_from(((), (window((0,), "11:00", 2),)))),
         cluster=cluster_of(releases, rollout),
     )  # fmt: skip
-    hop = draw(st.sampled_from((target, target, target, *(it for it in channel if it != running)))) or target
-    staged = draw(often)
-    activated = staged and draw(st.booleans())
-    here, view = draw(around(me, role, running, hop, releases)) if joined else (None, None)
+    activated = stage == STAGES.index("activated")
+    staged = stage >= STAGES.index("staged") and hop != running
+    in_slot = running if "other hop" in flaws else hop
+    here, view = draw(around(me, role, running, hop, stage, flaws)) if joined else (None, None)
     see = Observed(
         boot_id="boot",
-        booted=BootedSlot(Slot.A, Version(running), f"r-{running}", draw(rarely)),
+        booted=BootedSlot(Slot.A, Version(running), f"r-{running}", "trial" in flaws),
         entries=(
             BootEntry(Version(running), f"r-{running}"),
-            *((BootEntry(Version(hop), f"r-{hop}", 3),) if activated else ()),
+            *((BootEntry(Version(hop), f"r-{hop}", 3),) if activated and staged else ()),
         ),
-        spare=f"r-{hop}" if staged else None,
-        staged=StagedImage(Version(hop), f"r-{hop}") if staged and not activated else None,
+        spare=f"r-{in_slot}" if staged else None,
+        staged=StagedImage(Version(in_slot), f"r-{in_slot}") if staged and not activated else None,
         fetched=frozenset({f"m-{hop}"}) if staged else frozenset(),
         kubernetes=here,
         cluster=view,
     )
     journal = Journal(
-        attempts={f"drain:{me}": Attempt(draw(st.integers(1, 6)), NOW - timedelta(minutes=3))} if draw(rarely) else {},
-        poisoned=(Poisoned(Version(hop), f"r-{hop}", f"m-{hop}", "it failed"),) if draw(rarely) else (),
+        attempts={f"drain:{me}": Attempt(5, NOW - timedelta(minutes=3))} if "drain failed" in flaws else {},
+        poisoned=(Poisoned(Version(hop), f"r-{hop}", f"m-{hop}", "it failed"),)
+        if "poisoned here" in flaws and hop != running
+        else (),
     )
     return want, see, journal
 
 
 @st.composite
-def around(draw, me, role, running, hop, releases):
+def around(draw, me, role, running, hop, stage, flaws):
     """This machine's own files and the cluster around it."""
     new, old = kubernetes(hop), kubernetes(running)
-    base = draw(st.sampled_from((old, old, new, new, *MINORS)))
-    servers = {}
-    for name in PLANES:
-        odd = draw(st.integers(0, 11))
-        servers[name] = None if odd == 0 else draw(st.sampled_from((old, new, *MINORS))) if odd == 1 else base
+    passed = draw(st.booleans()) or role is Role.WORKER
+    mine_is_new = passed or draw(st.booleans())
+    servers = dict.fromkeys(PLANES, max(old, new) if passed else old)
+    if role is Role.CONTROL_PLANE:
+        servers[me] = max(old, new) if mine_is_new else old
+    odd = draw(st.sampled_from(PLANES))
+    if "apiserver silent" in flaws:
+        servers[odd] = None
+    if "apiserver old" in flaws:
+        servers[odd] = old
+    if "apiserver far" in flaws:
+        servers[odd] = draw(st.sampled_from(MINORS))
     manifests = {}
     if role is Role.CONTROL_PLANE:
-        own = servers[me] or base
-        names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-        manifests = dict.fromkeys(names, own)
-        if draw(rarely):
-            manifests["kube-scheduler"] = old
+        manifests = dict.fromkeys(("kube-apiserver", "kube-controller-manager", "kube-scheduler"), servers[me] or old)
+        if "mixed manifests" in flaws:
+            manifests["kube-apiserver"] = max(old, new)
+            manifests["kube-scheduler"] = min(old, new)
+    at = STAGES.index
     here = LocalKubernetes(
         kubelet=old,
         joined=role,
         manifests=manifests,
-        configuration=draw(st.sampled_from(("conf", "conf", "conf", "older"))),
-        kubelet_sets={f"r-{hop}": "conf"} if draw(often) else {},
-        pulled=frozenset({new}) if draw(often) else frozenset(),
-        snapshots=frozenset({f"m-{hop}"}) if draw(often) else frozenset(),
-        certificates_until=NOW + timedelta(days=draw(st.sampled_from((200, 200, 200, 40, 9, -1))))
-        if role is Role.CONTROL_PLANE
-        else None,
+        configuration="older" if "config here" in flaws else "conf",
+        kubelet_sets={f"r-{hop}": "conf"} if stage >= at("prepared") else {},
+        pulled=frozenset({new}) if stage >= at("pulled") else frozenset(),
+        snapshots=frozenset({f"m-{hop}"}) if stage >= at("saved") else frozenset(),
+        certificates_until=NOW + timedelta(days=draw(st.sampled_from((40, 9, -1))) if "certificates" in flaws else 200),
+        leftovers="leftovers" in flaws,
     )
-    if not draw(usually):
+    if "no view" in flaws:
         return here, None
-    nodes, others = [], []
+    others = [name for name in (*PLANES, *WORKERS) if name != me]
+    away = draw(st.sampled_from([it for it in others if (it in PLANES) == ("plane away" in flaws)] or others))
+    nodes = []
     for name in (*PLANES, *WORKERS):
-        runs = draw(st.sampled_from((running, running, hop, hop, hop)))
-        arrived = name != me and runs == hop
-        shown = kubernetes(runs) if arrived else old
-        node = ClusterNode(
-            name,
-            ready=draw(usually) if name == me else not draw(rarely),
-            kubelet=shown,
-            boot_id="boot" if name == me else "other",
-            role=Role.CONTROL_PLANE if name in PLANES else Role.WORKER,
-            report=NodeReport(
-                Version(runs if name != me else running),
-                f"r-{runs if name != me else running}",
-                NOW - timedelta(hours=1),
-                poisoned=frozenset({f"r-{hop}"}) if draw(rarely) and not arrived else frozenset(),
-                configuration=here.configuration if name == me else "conf",
-            ),
+        arrived = name in PLANES and role is Role.WORKER and passed
+        runs = hop if arrived or (name != me and draw(st.sampled_from((True, True, False)))) else running
+        failed = "failed elsewhere" in flaws and name == away and hop != running
+        runs = running if failed or (name == away and "report old" in flaws) else runs
+        shown = NodeReport(
+            Version(runs),
+            f"r-{runs}",
+            NOW - timedelta(hours=1),
+            poisoned=frozenset({f"r-{hop}"}) if failed else frozenset(),
+            configuration=here.configuration if name == me else "conf",
         )
-        cordoned = draw(st.booleans()) if name == me else draw(rarely)
-        nodes.append(replace(node, cordoned=cordoned, cordoned_by_us=cordoned and draw(often)))
-        others.append(name)
+        if name == me and "stale report" in flaws:
+            shown = replace(shown, root_hash="r-0.9", release=Version("0.9"))
+        cordoned = (name == me and stage >= at("cordoned")) or (name == away and "other cordoned" in flaws)
+        nodes.append(
+            ClusterNode(
+                name,
+                ready=not (
+                    (name == me and "not ready" in flaws)
+                    or (name == away and ("other away" in flaws or "plane away" in flaws))
+                ),
+                kubelet=KubernetesVersion("v1.28.1") if name == away and "old kubelet" in flaws else old,
+                boot_id="other" if name != me or "old boot" in flaws else "boot",
+                role=Role.CONTROL_PLANE if name in PLANES else Role.WORKER,
+                cordoned=cordoned or (name == me and "cordoned by hand" in flaws),
+                cordoned_by_us=cordoned and name == me and "cordoned by hand" not in flaws,
+                report=None if name == away and "no report" in flaws else shown,
+            )
+        )
+    nodes = [it for it in nodes if not ("node missing" in flaws and it.name == draw(st.sampled_from((me, away))))]
+    if "leaver" in flaws:
+        nodes.append(replace(nodes[-1], name="w-9"))
     group = "slot-control-plane-" if role is Role.CONTROL_PLANE else "slot-pool-workers-"
-    leases = [Lease("slot-control-plane-0")] if role is Role.WORKER else [Lease("slot-pool-workers-0")]
-    for number in range(1 if role is Role.CONTROL_PLANE else 2):
-        holder = draw(st.sampled_from((None, me, me, me, draw(st.sampled_from(others)), "ghost")))
-        since = NOW - timedelta(minutes=draw(st.sampled_from((1, 1, 30))))
-        leases.append(Lease(f"{group}{number}", holder, since if holder else None))
+    leases = [Lease("slot-control-plane-0"), Lease("slot-pool-workers-0"), Lease("slot-pool-workers-1")]
+    if stage >= at("leased"):
+        since = NOW - timedelta(minutes=30 if "late" in flaws else 1)
+        number = 1 if "two leases" in flaws and role is Role.WORKER else 0
+        leases = [replace(it, holder=me, since=since) if it.name == f"{group}{number}" else it for it in leases]
+    for flaw, holder in (("another holds", away), ("ghost holds", "w-4"), ("undeclared ghost", "ghost")):
+        if flaw in flaws:
+            leases = [replace(it, holder=holder) if it.name == f"{group}0" and it.holder != me else it for it in leases]
+    if "ghost holds" in flaws:
+        nodes = [it for it in nodes if it.name != "w-4"]
+    if "no lease" in flaws:
+        leases = [it for it in leases if it.holder is not None]
     members = tuple(
-        EtcdMember(name, f"id-{name}", not draw(rarely), draw(rarely) and draw(rarely), Version("3.5.26"))
-        for name in PLANES[: 3 if draw(usually) else 2]
+        EtcdMember(
+            name,
+            f"id-{name}",
+            not ("etcd sick" in flaws and name == odd),
+            "etcd learner" in flaws and name == odd,
+            Version("3.5.26"),
+        )
+        for name in PLANES[: 2 if "etcd short" in flaws else 3]
     )
-    alarms = ("NOSPACE",) if draw(rarely) and draw(rarely) else ()
-    pods = {me: (EvictablePod("default", "web-1", budget="web"),) if draw(st.booleans()) else ()}
+    pods = {me: (EvictablePod("default", "web-1", budget="web"),) if stage < at("drained") or "pods" in flaws else ()}
+    moved = all(manifests.get(name) == max(old, new) for name in manifests) if manifests else passed
+    version = max(old, new) if passed or (moved and draw(st.booleans())) else old
     view = ClusterView(
         me=me,
-        version=draw(st.sampled_from((base, base, base, old, *MINORS))),
-        nodes=tuple(it for it in nodes if it.name == me or not draw(rarely)),
+        version=draw(st.sampled_from(MINORS)) if "version behind" in flaws else version,
+        nodes=tuple(nodes),
         apiservers=servers,
-        configuration=draw(st.sampled_from(("conf", "conf", "conf", "older"))),
-        etcd=EtcdView(members, alarms) if role is Role.CONTROL_PLANE else None,
+        configuration="older" if "config there" in flaws else "conf",
+        etcd=EtcdView(members, ("NOSPACE",) if "alarm" in flaws else ()) if role is Role.CONTROL_PLANE else None,
         leases=tuple(leases),
-        pods=pods if draw(usually) else {},
+        pods={} if "pods unseen" in flaws else {**pods, "w-9": ()},
+        tokens=frozenset(
+            name for name in (*PLANES, *WORKERS) if name != me and not any(it.name == name and it.ready for it in nodes)
+        ),
     )
     return here, view
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(facts())
 def test_every_decision_of_a_member_is_safe(found):
     want, see, journal = found
@@ -329,6 +380,9 @@ def one_action(action, want, see, journal, me, mine):
             assert not mine
             assert previous is None or (previous not in view.by_name and previous not in want.cluster.by_name)
             assert next(it for it in view.leases if it.name == name).holder == previous
+            taken = tuple(replace(it, holder=me.name, since=NOW) if it.name == name else it for it in view.leases)
+            after = decide(want, replace(see, cluster=replace(view, leases=taken)), journal, NOW)
+            assert isinstance(after, Act) and not isinstance(after.action, ReleaseLease), "taken and not used"
         case ReleaseLease():
             assert me.ready and me.boot_id == see.boot_id and not me.cordoned_by_us
             assert me.report.poisoned == frozenset(bad.root_hash for bad in journal.poisoned)
@@ -349,12 +403,13 @@ def newcomers(draw):
         for name in draw(st.sampled_from(((), (), ("cp-3",), ("cp-2", "cp-3"))))
     )
     view = None
-    if want.role is Role.CONTROL_PLANE and answers and draw(usually):
-        _, view = draw(around(want.node, want.role, "1.0", "1.0", want.releases))
+    if want.role is Role.CONTROL_PLANE and answers:
+        flaws = draw(st.frozensets(st.sampled_from(FLAWS), max_size=2))
+        _, view = draw(around(want.node, want.role, "1.0", "1.0", draw(st.integers(0, 4)), flaws))
     return want, replace(see, kubernetes=here, answers=answers, cluster=view), journal
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(newcomers(), st.sampled_from((NOW, NOW + timedelta(days=2))))
 def test_every_decision_of_a_newcomer_is_safe(found, now):
     want, see, journal = found

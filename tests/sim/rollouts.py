@@ -335,7 +335,7 @@ class Fleet:
     def step(self, name: str) -> None:
         self.trace.append(f"{self.acting} {name}")
         if len(self.trace) in self.crash_at:
-            raise self.crash
+            raise self.crash if self.crash is not HostError else HostError("input/output error")
 
     _desired: tuple[object, DesiredCluster] | None = None
 
@@ -404,8 +404,8 @@ class Fleet:
                 pass
             except PowerCut:
                 if not all(self.cluster.healthy(member) for member in self.cluster.members):
-                    # Another control plane restarts just now: two are away, and nobody is to blame.
-                    self.cluster.watch_quorum = False
+                    # Another control plane restarts just now: two are away, and nobody is to blame until one is back.
+                    self.cluster.excused = True
                 machine.down()
             self.cluster.settle(name)
         self.cluster.settle()

@@ -7,6 +7,7 @@ from datetime import time, timedelta
 
 import pytest
 
+from kubenode.errors import HostError
 from kubenode.model.decision import (
     Cordon,
     KubeadmUpgrade,
@@ -80,7 +81,7 @@ def minor_upgrade():
     return fleet, tuple(calm.trace)
 
 
-@pytest.mark.parametrize("crash", [Killed, PowerCut])
+@pytest.mark.parametrize("crash", [Killed, PowerCut, HostError])
 def test_a_minor_upgrade_disturbed_at_every_step(minor_upgrade, crash):
     start, trace = minor_upgrade
     assert len(trace) > 100
@@ -345,7 +346,7 @@ def test_seeded_schedules(seed):
     if dice.random() < 0.4:
         fleet.bad = {(dice.choice(("*", "worker-0001", "cp-1")), str(dice.choice(fleet.releases[:-1]).version))}
     fleet.crash_at = frozenset(dice.sample(range(1, 300), dice.randint(0, 8)))
-    fleet.crash = dice.choice((Killed, PowerCut))
+    fleet.crash = dice.choice((Killed, PowerCut, HostError))
     for _ in range(dice.randint(0, 30)):
         fleet.round(dice)
         if dice.random() < 0.1:

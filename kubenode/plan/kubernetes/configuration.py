@@ -23,8 +23,9 @@ def apply(node: Node) -> Decision | None:
     wait = gates.begin(node, what) or _before(node, plane=plane, what=what) or leases.room(node, what)
     if wait is not None:
         return wait
-    return leases.acquire(node, what) or node.act(
-        Reconfigure(wanted, plane and view.configuration != wanted),
+    action = Reconfigure(wanted, plane and view.configuration != wanted)
+    return leases.acquire(node, what, action) or node.act(
+        action,
         f"The kubeadm documents in git have changed: {node.name} still runs {(here.configuration or 'others')[:12]}.",
     )
 

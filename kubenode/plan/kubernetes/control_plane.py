@@ -79,15 +79,16 @@ def _step(node: Node, hop: Release, new: KubernetesVersion, what: str) -> Decisi
         )
     if me_away(node):
         return Wait("NodeNotReady", f"Waiting to {what} until {node.name} itself is Ready and not cordoned.")
-    lease = leases.acquire(node, what)
+    first = view.version < new
+    save, upgrade = SnapshotEtcd(hop), KubeadmUpgrade(hop, new, first)
+    lease = leases.acquire(node, what, save, upgrade)
     if lease is not None:
         return lease
     if hop.manifest not in here.snapshots:
-        return node.act(SnapshotEtcd(hop), f"etcd is saved before the control plane moves to {new}.", *then)
-    first = view.version < new
+        return node.act(save, f"etcd is saved before the control plane moves to {new}.", *then)
     why = "the cluster's documents and addons move with it" if first else "the first control plane has moved"
     return node.act(
-        KubeadmUpgrade(hop, new, first),
+        upgrade,
         f"The static pods of {node.name} move from {min(here.manifests.values())} to {new} with the staged kubeadm; "
         f"{why}.",
         *then[1:],

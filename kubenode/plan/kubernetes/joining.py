@@ -4,7 +4,7 @@ A second init under the same CA would make healthy kubelets obey an empty cluste
 time, on one node, and never when anybody answers with the cluster's CA.
 """
 
-from kubenode.model.decision import Decision, KubeadmInit, KubeadmJoin, RemoveEtcdMember, Stuck, Wait
+from kubenode.model.decision import Act, Decision, KubeadmInit, KubeadmJoin, RemoveEtcdMember, Stuck, Wait
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import Entry, EtcdMember, EtcdView
 from kubenode.plan.kubernetes import gates, leases, skew
@@ -92,14 +92,15 @@ def _join_control_plane(node: Node) -> Decision:
     if view is None:
         return Wait("ApiUnreachable", f"Waiting to {what} until the Kubernetes API answers.")
     wait = gates.other_planes_away(view, node.name, what) or gates.etcd(node, what, without={node.name})
-    wait = wait or leases.acquire(node, what)
     if wait is not None:
         return wait
     assert view.etcd is not None
-    for member in view.etcd.members:
-        if member.name == node.name:
-            return remove_member(node, member, "was left behind by an earlier life of this machine", what)
-    return node.act(KubeadmJoin(Role.CONTROL_PLANE), f"The cluster answers and is healthy; {node.name} joins it.")
+    stale = next((member for member in view.etcd.members if member.name == node.name), None)
+    if stale is not None:
+        step = remove_member(node, stale, "was left behind by an earlier life of this machine", what)
+    else:
+        step = node.act(KubeadmJoin(Role.CONTROL_PLANE), f"The cluster answers and is healthy; {node.name} joins it.")
+    return (leases.acquire(node, what) if isinstance(step, Act) else None) or step
 
 
 def remove_member(node: Node, member: EtcdMember, why: str, what: str) -> Decision:

@@ -25,6 +25,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import ClusterView, Lease
+from kubenode.plan.backoff import held_back
 from kubenode.plan.kubernetes import gates, reports
 from kubenode.plan.kubernetes.rollout import count
 from kubenode.plan.node import Node
@@ -70,20 +71,23 @@ def missing(node: Node) -> frozenset[str]:
 
 def of_group(node: Node) -> tuple[tuple[int, Lease], ...]:
     """Return the leases of this node's group with their numbers, lowest first."""
+    return _numbered(node, node.view.leases if node.view is not None else ())
+
+
+def _numbered(node: Node, leases: Sequence[Lease]) -> tuple[tuple[int, Lease], ...]:
     prefix = slot(group(node), 0)[:-1]
     found = [
-        (int(lease.name.removeprefix(prefix)), lease)
-        for lease in (node.view.leases if node.view is not None else ())
-        if lease.name.startswith(prefix) and lease.name.removeprefix(prefix).isdecimal()
+        (int(number), lease)
+        for lease in leases
+        if lease.name.startswith(prefix) and (number := lease.name.removeprefix(prefix)).isdecimal()
     ]
     return tuple(sorted(found, key=lambda it: it[0]))
 
 
 def held(node: Node) -> tuple[tuple[int, Lease], ...]:
     """Return the leases that this node holds, lowest number first."""
-    if node.view is None or all(lease.holder != node.name for lease in node.view.leases):
-        return ()
-    return tuple(it for it in of_group(node) if it[1].holder == node.name)
+    mine = node.view.by_holder.get(node.name) if node.view is not None else None
+    return _numbered(node, mine) if mine else ()
 
 
 def working_for(node: Node) -> timedelta:
@@ -106,11 +110,11 @@ def room(node: Node, what: str) -> Decision | None:
         peers = [peer for peer in cluster.peers if peer.role is Role.CONTROL_PLANE]
     else:
         peers = list(cluster.pools[node.desired.pool])
-    mine = held(node)
+    mine, slots = held(node), of_group(node)
     limit = mine[0][0] if mine else None
     others = {
         lease.holder
-        for number, lease in of_group(node)
+        for number, lease in slots
         if lease.holder not in (None, node.name) and not _is_ghost(lease, node) and (limit is None or number < limit)
     }
     down = {it.name for it in peers if it.name != node.name and _away(view, it.name)}
@@ -120,7 +124,7 @@ def room(node: Node, what: str) -> Decision | None:
     if others:
         held_by = "; ".join(
             f"{lease.holder} holds {lease.name}" + (f" ({lease.why})" if lease.why else "")
-            for _, lease in of_group(node)
+            for _, lease in slots
             if lease.holder in others
         )
         return Wait("LeaseHeld", f"Waiting to {what}: {held_by}.")
@@ -137,15 +141,24 @@ def _is_ghost(lease: Lease, node: Node) -> bool:
     return lease.holder is not None and lease.holder not in view.by_name and lease.holder not in cluster.by_name
 
 
-def acquire(node: Node, what: str) -> Decision | None:
-    """Return the action that takes a lease, None when one is held. The caller has asked `room`."""
+def acquire(node: Node, what: str, *work: Action) -> Decision | None:
+    """Return the action that takes a lease, None when one is held. The caller has asked `room`.
+
+    `work`: what the lease is for. While that is held back after a failure, nothing is taken and what is held is given
+    back: others may have their turn.
+    """
+    for action in work:
+        wait = held_back(action, node.journal, node.now)
+        if wait is not None:
+            return wait
     if held(node):
         return None
-    for number, lease in of_group(node):
-        if number < allowed(node) and (lease.holder is None or _is_ghost(lease, node)):
+    slots, limit = of_group(node), allowed(node)
+    for number, lease in slots:
+        if number < limit and (lease.holder is None or _is_ghost(lease, node)):
             ghost = f"; its holder {lease.holder} is gone from cluster and git" if lease.holder else ""
             return node.act(AcquireLease(lease.name, what, lease.holder), f"To {what}, {lease.name} is needed{ghost}.")
-    holders = {lease.holder for _, lease in of_group(node) if lease.holder is not None}
+    holders = {lease.holder for _, lease in slots if lease.holder is not None}
     if holders:
         return Wait("LeaseHeld", f"Waiting to {what}: {gates.names(holders)} holds the lease.")
     return Wait("NoLease", f"Waiting to {what}: the leases of {group(node)} do not exist; control planes create them.")

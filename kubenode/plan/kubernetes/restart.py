@@ -4,9 +4,21 @@ Everything that may forbid it is asked again at every step: what changes meanwhi
 closes, another node that fails) takes the node back into service instead.
 """
 
-from kubenode.model.decision import Cordon, Decision, Drain, PrepareKubelet, Uncordon, Wait
+from collections.abc import Iterator
+
+from kubenode.model.decision import (
+    Action,
+    ActivateSlot,
+    Cordon,
+    Decision,
+    Drain,
+    PrepareKubelet,
+    Reboot,
+    Uncordon,
+    Wait,
+)
 from kubenode.model.documents import Release, Role
-from kubenode.plan import backoff
+from kubenode.plan import backoff, slots
 from kubenode.plan.kubernetes import configuration, control_plane, gates, leases, rollout, skew
 from kubenode.plan.node import Node, kubernetes_of
 
@@ -25,7 +37,14 @@ def blocked(node: Node, hop: Release) -> Decision | None:
         or _configuration(node, what)
         or rollout.turn(node, rollout.release_goal(hop, down=node.goes_down))
         or leases.room(node, what)
+        or _pods(node, what)
     )
+
+
+def _pods(node: Node, what: str) -> Decision | None:
+    if node.view is not None and node.name in node.view.pods:
+        return None
+    return Wait("PodsUnknown", f"Waiting to {what}: the pods of {node.name} cannot be seen.")
 
 
 def _apiservers(node: Node, hop: Release) -> Decision | None:
@@ -80,23 +99,30 @@ def prepare(node: Node, hop: Release) -> Decision | None:
 
 
 def _lease(node: Node, hop: Release) -> Decision | None:
-    if leases.held(node):
-        return None
     # A drain that came to nothing is not begun again at once: others may have their turn meanwhile.
     attempt = node.journal.attempts.get(backoff.step_key(Drain(node.name)))
-    if attempt is not None:
+    if attempt is not None and not leases.held(node):
         wait = backoff.backing_off(f"Draining {node.name}", attempt, backoff.delay(attempt.failures), node.now)
         if wait is not None:
             return Wait("DrainFailed", wait.message, wait.until)
-    return leases.acquire(node, what_for(hop))
+    # Asked again while the lease is held: a node whose next steps must wait is not emptied for them.
+    return leases.acquire(node, what_for(hop), *_ahead(node, hop))
+
+
+def _ahead(node: Node, hop: Release) -> Iterator[Action]:
+    """Yield what is still to be done on the way to the restart and may be held back. A drain is tried every minute."""
+    assert node.me is not None
+    if not node.me.cordoned:
+        yield Cordon(node.name)
+    if not slots.is_activated(hop, node.observed):
+        yield ActivateSlot(hop)
+    yield Reboot(hop)
 
 
 def _empty(node: Node, *then: str) -> Decision | None:
     me, view = node.me, node.view
     assert me is not None and view is not None
-    left = view.pods.get(node.name)
-    if left is None:
-        return Wait("PodsUnknown", f"The pods of {node.name} cannot be seen.")
+    left = view.pods[node.name]
     if me.cordoned and not left:
         return None
     rollout_of_pool = node.cluster.rollouts[node.desired.pool] if node.cluster is not None else None
@@ -115,5 +141,5 @@ def _empty(node: Node, *then: str) -> Decision | None:
 
 
 def permitted(node: Node, hop: Release) -> bool:
-    """Say whether the activated release may start now, by our restart or by a power cut."""
-    return bool(leases.held(node)) and control_plane.pass_one(node, hop) is None and prepare(node, hop) is None
+    """Say whether the activated release may start now, by our restart or by a power cut: with nothing left to prepare."""
+    return control_plane.pass_one(node, hop) is None and prepare(node, hop) is None

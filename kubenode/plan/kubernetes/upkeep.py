@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from kubenode.model.decision import (
+    Act,
     ApproveRequests,
     Converged,
     Cordon,
@@ -83,8 +84,8 @@ def _certificates(node: Node) -> Decision | None:
         return node.act(action, why)
     what = "renew the certificates of this control plane"
     urgent = node.view is not None and node.me is not None and until - node.now <= URGENT_BEFORE
-    wait = (None if urgent else gates.begin(node, what)) or leases.room(node, what) or leases.acquire(node, what)
-    return wait or node.act(action, why)
+    wait = (None if urgent else gates.begin(node, what)) or leases.room(node, what)
+    return wait or leases.acquire(node, what, action) or node.act(action, why)
 
 
 def _leavers(node: Node) -> Decision | None:
@@ -99,13 +100,14 @@ def _leavers(node: Node) -> Decision | None:
     leaver = min(gone, key=lambda it: it.name)
     what = f"take {leaver.name}, which is not in git any more, out of the cluster"
     others = [it.name for it in view.nodes if it.role is Role.CONTROL_PLANE and it.name not in (leaver.name, node.name)]
+    step = _take_out(node, leaver, what)
     wait = (
         gates.begin(node, what)
         or gates.etcd(node, what, without={it.name for it in gone})
         or _others_away(node, others, what)
-        or leases.acquire(node, what)
     )
-    return wait or _take_out(node, leaver, what)
+    # Without work there is no lease to take: it would be given back at once.
+    return wait or (leases.acquire(node, what) if isinstance(step, Act) else None) or step
 
 
 def _others_away(node: Node, others: list[str], what: str) -> Decision | None:
