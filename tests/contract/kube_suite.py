@@ -538,8 +538,11 @@ class KubeSuite:
             worker.remove_etcd_member("1")
         with pytest.raises(HostError, match="the fleet has no bootstrap token for cp-1"):
             boss.set_tokens(frozenset({"cp-1", "w1"}))
-        boss.set_tokens(frozenset({"w1"}))
         assert Tokens(world.admin).nodes(at) == {"w1"}
+        assert worker.configuration() is None
+        boss.mark_configuration("d" * 64)
+        # As its kubelet: a node that has just joined has no agent's certificate yet.
+        assert worker.configuration() == "d" * 64
         boss.delete_node("w1")
         boss.delete_node("w1")
 

@@ -132,6 +132,18 @@ class World:
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubeadm-config"},
             "data": {"ClusterConfiguration": "apiVersion: kubeadm.k8s.io/v1beta2\nkubernetesVersion: v1.20.2\n"},
         })  # fmt: skip
+        # `kubeadm init` lets nodes read it.
+        rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["kubeadm-config"]}
+        place = {"name": "kubeadm:nodes-kubeadm-config", "namespace": "kube-system"}
+        self._put(f"{RBAC}/namespaces/kube-system/roles", {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": place, "rules": [rule],
+        })  # fmt: skip
+        group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": place["name"]}
+        self._put(f"{RBAC}/namespaces/kube-system/rolebindings", {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": place, "roleRef": ref,
+            "subjects": [group],
+        })  # fmt: skip
         subset = {"addresses": [{"ip": it} for it in addresses], "ports": [{"name": "https", "port": 6443}]}
         self._put("/api/v1/namespaces/default/endpoints", {
             "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}, "subsets": [subset],

@@ -80,7 +80,7 @@ def images(story: ClusterStory, node: ClusterNode) -> dict[str, str]:
 
 
 def test_one_control_plane_comes_up_and_moves_a_minor_from_git_alone(story: ClusterStory) -> None:
-    node = story.copy(CP, story.with_images(CP), "upgrade")
+    node = story.copy(story.with_images(CP), CP, "upgrade")
     with story.workshop.serving():
         try:
             node.start(600)

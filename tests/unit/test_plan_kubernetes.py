@@ -37,9 +37,10 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Role
 from kubenode.model.journal import Attempt, Journal, Poisoned
-from kubenode.model.kubernetes import Answer, CertificateRequest, KubernetesVersion, Lease
+from kubenode.model.kubernetes import Answer, CertificateRequest, Entry, KubernetesVersion, Lease
 from kubenode.model.observed import BootedSlot, BootEntry, Slot
 from kubenode.model.version import Version
+from kubenode.plan.backoff import step_key
 from kubenode.plan.kubernetes import skew
 from kubenode.plan.kubernetes.requests import approvable
 from kubenode.plan.kubernetes.rollout import count
@@ -481,6 +482,17 @@ def test_init_happens_once():
     assert not isinstance(act(newcomer(Role.CONTROL_PLANE, "cp-1", "1.31.4")), KubeadmInit), "somebody answers"
 
 
+def test_what_was_begun_is_finished():
+    """An API server answers as soon as an init is half done: it is this machine's own, and no cluster to join."""
+    init = newcomer(Role.CONTROL_PLANE, "cp-1", "1.31.4").here(entering=Entry.INIT)
+    assert act(init) == KubeadmInit(OLD)
+    expired = init.wants(cluster=replace(init.want.cluster, init_before=NOW), halted=True)
+    assert act(expired) == KubeadmInit(OLD)
+    update = newcomer(Role.WORKER, "w-1", "1.31.4").wants(releases=(R2, R1))
+    assert isinstance(act(update.sees(answers=(Answer("endpoint", NEW),))), FetchRelease), "its release comes first"
+    assert act(update.here(entering=Entry.JOIN).sees(answers=(Answer("endpoint", NEW),))) == KubeadmJoin(Role.WORKER)
+
+
 def test_joining():
     assert act(newcomer(Role.WORKER, "w-1", "1.31.4")) == KubeadmJoin(Role.WORKER)
     assert act(newcomer(Role.WORKER, "w-1", "1.34.4")) == KubeadmJoin(Role.WORKER)
@@ -576,6 +588,16 @@ def test_tokens_are_there_only_while_they_are_needed():
     assert act(PLANE.node("w-2", ready=False).cluster(**none)) == SetTokens(frozenset({"w-2"}))
     assert act(PLANE.without("w-2").cluster(**none)) == SetTokens(frozenset({"w-2"}))
     assert act(PLANE.cluster(tokens=frozenset({"w-2"}))) == SetTokens(frozenset())
+
+
+def test_a_node_without_a_token_keeps_no_other_chore_waiting():
+    tokenless = PLANE.node("w-2", ready=False).cluster(tokens=frozenset())
+    key = step_key(SetTokens(frozenset({"w-2"})))
+    failed = replace(tokenless, journal=Journal(attempts={key: Attempt(3, NOW, "the fleet has no token for w-2")}))
+    assert "the fleet has no token for w-2" in failed.decide().message, "said when nothing else is to be done"
+    assert act(failed.cluster(requests=(SERVING,))) == ApproveRequests(frozenset({"csr-1"}))
+    ends = failed.here(certificates_until=NOW + timedelta(days=1))
+    assert isinstance(act(ends), AcquireLease)
 
 
 def test_leftovers():

@@ -141,5 +141,5 @@ def _empty(node: Node, *then: str) -> Decision | None:
 
 
 def permitted(node: Node, hop: Release) -> bool:
-    """Say whether the activated release may start now, by our restart or by a power cut: with nothing left to prepare."""
+    """Say whether the activated release may start now, by our restart or by a power cut: nothing is left to prepare."""
     return control_plane.pass_one(node, hop) is None and prepare(node, hop) is None

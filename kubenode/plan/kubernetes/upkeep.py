@@ -1,5 +1,6 @@
 """What a member of the cluster does besides updates: certificates, newcomers, leavers, configuration, leftovers."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from kubenode.model.decision import (
@@ -31,9 +32,12 @@ def chores(node: Node, decision: Decision) -> Decision:
     """Return the decision about the update, or what is due when that has to wait or has nothing to do."""
     if node.observed.booted.trial or node.member is None or gates.local_role(node) is not None:
         return decision
-    due = _quiet(node) or _certificates(node)
+    quiet = list(_quiet(node))
+    # One chore that fails (a node without a token in git) keeps no other waiting.
+    due = next((it for it in quiet if isinstance(it, Act)), None) or _certificates(node)
     if due is None and not control_plane.begun(node) and not _keeps_working(decision):
         due = _leavers(node) or (configuration.apply(node) if node.hop is None else None)
+    due = due or next(iter(quiet), None)
     if due is None or (isinstance(due, Wait) and not isinstance(decision, Converged)):
         return decision
     return due
@@ -43,20 +47,22 @@ def _keeps_working(decision: Decision) -> bool:
     return isinstance(decision, Wait) and decision.reason in leases.HOLDING
 
 
-def _quiet(node: Node) -> Decision | None:
-    """Return what disturbs nobody, so that it needs neither lease nor window and is not halted."""
+def _quiet(node: Node) -> Iterator[Decision]:
+    """Yield what disturbs nobody, so that it needs neither lease nor window and is not halted."""
     here, view, cluster = node.here, node.view, node.cluster
     assert here is not None and cluster is not None
     if here.leftovers:
-        return node.act(PruneKubeadm(), "kubeadm's copies of etcd and manifests fill the disk (kubernetes#125357).")
+        yield node.act(PruneKubeadm(), "kubeadm's copies of etcd and manifests fill the disk (kubernetes#125357).")
     if view is None:
-        return None
+        return
     report = reports.due(node)
-    if report is not None or node.member is not Role.CONTROL_PLANE:
-        return report
+    if report is not None:
+        yield report
+    if node.member is not Role.CONTROL_PLANE:
+        return
     lacking = leases.missing(node)
     if lacking:
-        return node.act(CreateLeases(lacking), "Nodes take turns by leases, and only control planes may create them.")
+        yield node.act(CreateLeases(lacking), "Nodes take turns by leases, and only control planes may create them.")
     # A token is there only while its node needs it: who finds it later can do nothing with it.
     absent = frozenset(
         peer.name
@@ -64,13 +70,10 @@ def _quiet(node: Node) -> Decision | None:
         if peer.name != node.name and not (peer.name in view.by_name and view.by_name[peer.name].ready)
     )
     if view.tokens != absent:
-        return node.act(
-            SetTokens(absent), "Nodes that are not in the cluster (any more) join with tokens of their own."
-        )
+        yield node.act(SetTokens(absent), "Nodes that are not in the cluster (any more) join with tokens of their own.")
     wanted = requests.approvable(view.requests, cluster)
     if wanted:
-        return node.act(ApproveRequests(wanted), f"Every field of the requests {gates.names(wanted)} is as git says.")
-    return None
+        yield node.act(ApproveRequests(wanted), f"Every field of the requests {gates.names(wanted)} is as git says.")
 
 
 def _certificates(node: Node) -> Decision | None:
