@@ -57,6 +57,7 @@ def test_two_machines_reach_each_other(pair: list[LabNode]) -> None:
     for node in pair:
         node.machine.start()
     for node, member in zip(pair, PAIR, strict=True):
+        node.probe.wait(300)
         node.wait_up(400)
         # The user network's address is the same on every machine; the other is the seed's.
         assert node.probe.python(CARDS).split() == ["10.0.2.15", member.address]
