@@ -81,6 +81,8 @@ class Cluster:
     """Pod to node; "app/3" is one replica of app."""
     at_least: dict[str, int] = field(default_factory=dict)
     """The budget of an app: replicas that must run."""
+    starting: set[str] = field(default_factory=set)
+    """Pods that have moved and do not run yet."""
     tokens: frozenset[str] = frozenset()
     inits: int = 0
     allowed_away: Callable[[str], int] = lambda _group: 1
@@ -173,16 +175,22 @@ class Cluster:
     def pods_on(self, name: str) -> list[str]:
         return [pod for pod, node in self.pods.items() if node == name]
 
+    def running(self, app: str) -> int:
+        """How many replicas of an app run."""
+        found = (pod for pod in self.pods if pod.partition("/")[0] == app and pod not in self.starting)
+        return sum(self.hosts[self.pods[pod]].up for pod in found)
+
     def evict(self, name: str, *, force: bool) -> list[EvictablePod]:
-        left = []
+        left: list[EvictablePod] = []
         places = [it.name for it in self.objects.values() if it.ready and not it.cordoned and it.role is Role.WORKER]
         for pod in self.pods_on(name):
             app = pod.partition("/")[0]
             others = [it for it in places if it != name]
-            # A replica that is evicted needs a place before it counts again.
-            if not others and not force and app in self.at_least:
+            # As the Eviction API: the budget must hold without this replica, which runs again some time later.
+            if app in self.at_least and not force and (not others or self.running(app) <= self.at_least[app]):
                 left.append(EvictablePod("default", pod, budget=app))
                 continue
+            self.starting.add(pod)
             if others:
                 self.pods[pod] = (
                     min(others, key=lambda it: (len(self.pods_on(it)), it)) if len(others) < 20 else others[0]
