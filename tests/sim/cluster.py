@@ -133,9 +133,6 @@ class Cluster:
         if serving:
             oldest, newest = min(serving), max(serving)
             assert newest.minor[1] - oldest.minor[1] <= 1, f"API servers {oldest} and {newest}"
-        for app, least in self.at_least.items():
-            running = [pod for pod, node in self.pods.items() if pod.partition("/")[0] == app and node]
-            assert len(running) >= least, f"{app} has {len(running)} replicas, fewer than {least}"
 
     def settle(self, *names: str) -> None:
         """Let kubelets and controllers do their part: the Nodes (of these machines, or all) follow the machines."""
@@ -153,11 +150,13 @@ class Cluster:
                     self.objects[name] = ClusterNode(name, True, host.kubelet, host.boot_id, host.joined)
                     self.changed()
                 continue
-            fresh = replace(known, ready=ready)
-            if ready:
-                fresh = replace(fresh, kubelet=host.kubelet, boot_id=host.boot_id, role=host.joined)
-            if fresh != known:
-                self.objects[name] = fresh
+            told = (host.kubelet, host.boot_id, host.joined)
+            if ready and (known.ready, known.kubelet, known.boot_id, known.role) != (True, *told):
+                kubelet, boot_id, role = told
+                self.objects[name] = replace(known, ready=True, kubelet=kubelet, boot_id=boot_id, role=role)
+                self.changed()
+            elif not ready and known.ready:
+                self.objects[name] = replace(known, ready=False)
                 self.changed()
 
     def starts(self, host: Host) -> None:
@@ -214,8 +213,7 @@ class Cluster:
             servers = {
                 it.name: it.manifests["kube-apiserver"] if self.serving(it) and not it.cut_off else None
                 for it in self.hosts.values()
-                if it.joined is Role.CONTROL_PLANE
-                or (self.objects.get(it.name, None) and it.role is Role.CONTROL_PLANE)
+                if it.role is Role.CONTROL_PLANE and (it.joined is Role.CONTROL_PLANE or it.name in self.objects)
             }
             self._view = (self.revision, tuple(self.objects.values()), servers)
             self._by_name = dict(self.objects)
