@@ -301,9 +301,28 @@ PLAN = (
     Mutant(
         "a lease for work that is held back",
         "kubernetes/leases.py",
-        "        if wait is not None:\n            return wait\n    for number",
-        "        if False:\n            return wait\n    for number",
+        "        if wait is not None:\n            return wait\n    if held(node):",
+        "        if False:\n            return wait\n    if held(node):",
     ),
+    Mutant(
+        "emptied for work that is held back",
+        "kubernetes/leases.py",
+        "    for action in work:\n",
+        "    for action in () if held(node) else work:\n",
+    ),
+    Mutant(
+        "restart what is held back",
+        "kubernetes/restart.py",
+        "    yield Reboot(hop)\n",
+        "    yield from ()\n",
+    ),
+    Mutant(
+        "held back by what is done",
+        "kubernetes/restart.py",
+        "    if not slots.is_activated(hop, node.observed):\n",
+        "    if True:\n",
+    ),
+    Mutant("give back before it is told", "kubernetes/leases.py", "    if report is not None:\n", "    if False:\n"),
     Mutant("both go on", "kubernetes/leases.py", "limit is None or number < limit", "limit is None"),
     Mutant(
         "give back before it is healthy", "kubernetes/leases.py", "    if unhealthy is not None:\n", "    if False:\n"

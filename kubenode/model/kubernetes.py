@@ -211,6 +211,12 @@ class ClusterView:
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def poisoned(self) -> dict[str, NodeReport]:
+        """The reports that name a release which failed, by node."""
+        reports = ((node.name, node.report) for node in self.nodes)
+        return {name: report for name, report in reports if report is not None and report.poisoned}
+
+    @cached_property
     def by_holder(self) -> dict[str, tuple[Lease, ...]]:
         """The leases that are held, by their holder's name."""
         found: dict[str, list[Lease]] = {}

@@ -5,6 +5,7 @@ Slots and boot loader are as simple as they can be (`tests.sim.machine` has the 
 """
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,9 @@ from kubenode.model.decision import (
     Action,
     ActivateSlot,
     Converged,
+    Cordon,
     Decision,
+    Drain,
     FetchRelease,
     PoisonRelease,
     PruneStaging,
@@ -178,6 +181,7 @@ class Machine:
                 step("fetch")
                 self.fetched.add(wanted.manifest)
             case WriteSlot(wanted):
+                assert wanted.manifest in self.fetched, "what is written was downloaded and verified"
                 step("write")
                 self.spare, self.staged = None, False
                 step("write torn")
@@ -212,6 +216,12 @@ class Machine:
                 self.down()
             case PoisonRelease():
                 step("poison")
+            case Cordon(node) if node == self.name:
+                self._in_turn()
+                execute_in_cluster(action, *self.ports)
+            case Drain(_, force=True):
+                assert self.fleet.rollouts[self.pool].drain_force, "a budget is not overruled unless git says so"
+                execute_in_cluster(action, *self.ports)
             case _:
                 execute_in_cluster(action, *self.ports)
 
@@ -221,9 +231,17 @@ class Machine:
         if self.host.joined is None:
             return
         node = cluster.objects[self.name]
-        assert any(lease.holder == self.name for lease in cluster.leases.values()), f"{self.name} has no lease"
         assert node.cordoned and not cluster.pods_on(self.name), f"{self.name} is not drained"
         assert not fleet.halted, "halted"
+        pool = [cluster.objects.get(it.name) for it in fleet.machines.values() if it.pool == self.pool]
+        failed = [it for it in pool if it and it.report and wanted.root_hash in it.report.poisoned]
+        assert len(failed) <= fleet.rollouts[self.pool].max_failures, f"{wanted.version} is closed: {len(failed)} failed"
+        self._in_turn()
+
+    def _in_turn(self) -> None:
+        """Assert that this member may be away now."""
+        cluster, fleet = self.fleet.cluster, self.fleet
+        assert any(lease.holder == self.name for lease in cluster.leases.values()), f"{self.name} has no lease"
         group = [it for it in fleet.machines.values() if it.pool == self.pool and it.name in cluster.objects]
         away = {it.name for it in group if not cluster.objects[it.name].ready or cluster.objects[it.name].cordoned}
         limit = fleet.limit(self.pool)
@@ -247,6 +265,7 @@ class Machine:
             self.entries.append(chosen)
         found = self.spare if self.spare is not None and self.spare.root_hash == chosen.root_hash else self.booted
         assert found.root_hash == chosen.root_hash, "an entry whose slot does not hold it was started"
+        assert self.fleet.known[found.root_hash] == found, "a release that git never named was started"
         if found is not self.booted:
             self.slot, self.spare, self.booted = self.slot.other, self.booted, found
             self.staged = False
@@ -293,6 +312,12 @@ class Fleet:
     trace: list[str] = field(default_factory=list)
     crash_at: frozenset[int] = frozenset()
     crash: type[BaseException] = Killed
+    chaos: random.Random | None = None
+    """Decides at every step whether something fails there; None for nothing."""
+    chance: float = 0.0
+    injected: Counter[str] = field(default_factory=Counter)
+    known: dict[str, Release] = field(default_factory=dict)
+    """By root hash: what was in the channel at any time."""
     acting: str = ""
     log: list[tuple[str, Action]] = field(default_factory=list)
     rounds: int = 0
@@ -335,7 +360,13 @@ class Fleet:
     def step(self, name: str) -> None:
         self.trace.append(f"{self.acting} {name}")
         if len(self.trace) in self.crash_at:
-            raise self.crash if self.crash is not HostError else HostError("input/output error")
+            raise self._failure(self.crash)
+        if self.chaos is not None and self.chaos.random() < self.chance:
+            raise self._failure(self.chaos.choice((Killed, PowerCut, HostError)))
+
+    def _failure(self, kind: type[BaseException]) -> BaseException:
+        self.injected[kind.__name__] += 1
+        return kind() if kind is not HostError else HostError("input/output error")
 
     _desired: tuple[object, DesiredCluster] | None = None
 
@@ -350,6 +381,7 @@ class Fleet:
         )
         if self._desired is None or self._desired[0] != key:
             self._desired = (key, self._cluster())
+            self.known.update((it.root_hash, it) for it in self.releases)
         machine = self.machines[name]
         return DesiredState(
             fleet_id="fleet",
@@ -409,6 +441,7 @@ class Fleet:
                 machine.down()
             self.cluster.settle(name)
         self.cluster.settle()
+        self.cluster.starting.clear()
         acted = sum(it.acted + it.boots for it in self.machines.values()) != before
         self.cluster.now += timedelta(minutes=2)
         if not acted:

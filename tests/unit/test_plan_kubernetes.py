@@ -426,6 +426,62 @@ def test_a_lease_is_not_taken_for_work_that_is_held_back(step, before):
     assert reason(replace(before, journal=tried)) == "Backoff"
 
 
+def broken(step: str, situation: Situation, failures: int = 1) -> Situation:
+    attempts = {f"{step}:{R2.manifest}": Attempt(failures, NOW - timedelta(seconds=30), "it broke")}
+    return replace(situation, journal=Journal(attempts=attempts))
+
+
+@pytest.mark.parametrize(
+    ("name", "lease", "drained"),
+    [("w-1", WORKER_LEASE, worker("drained")), ("cp-1", PLANE_LEASE, plane("drained", passed=True))],
+)
+def test_a_node_whose_activation_fails_gives_everything_back_and_waits(name, lease, drained):
+    """And takes nothing again in the same tick: its next try is later, others may have their turn."""
+    it = broken("activate", drained)
+    assert act(it) == Uncordon(name)
+    it = it.node(name, cordoned=False, cordoned_by_us=False)
+    assert act(it) == ReleaseLease(lease)
+    it = it.lease(lease, None)
+    waits = it.decide()
+    assert reason(it) == "Backoff" and waits.until == NOW + timedelta(seconds=30)
+    assert "Activating release 2.0 has failed once" in waits.message and "it broke" in waits.message
+    later = replace(
+        it,
+        journal=Journal(
+            attempts={
+                key: replace(tried, last=NOW - timedelta(minutes=1)) for key, tried in it.journal.attempts.items()
+            }
+        ),
+    )
+    assert act(later) == AcquireLease(lease, "restart into release 2.0", None)
+    assert reason(broken("activate", it, failures=5)) == "ActivateBudget"
+
+
+def test_a_restart_that_fails_is_taken_back_before_the_node_is_in_service():
+    it = broken("reboot", worker("activated"))
+    assert act(it) == RetireEntry(BootEntry(R2.version, R2.root_hash, 3)), "a power cut would start it in service"
+    it = broken("reboot", worker("drained"))
+    assert act(it) == Uncordon("w-1")
+
+
+def test_what_was_done_although_it_looked_like_a_failure_holds_nothing_back():
+    assert act(broken("activate", worker("activated"))) == Reboot(R2), "it is activated"
+    cordon = Journal(attempts={"cordon:w-1": Attempt(1, NOW, "no answer")})
+    assert act(replace(worker("cordoned"), journal=cordon)) == Drain("w-1", force=False)
+
+
+@pytest.mark.parametrize("step", ["snapshot", "upgrade"])
+def test_pass_one_that_is_held_back_holds_nothing(step):
+    assert act(broken(step, plane("leased"))) == ReleaseLease(PLANE_LEASE)
+    half = plane("saved").here(manifests={**dict.fromkeys(COMPONENTS, NEW), "kube-scheduler": OLD})
+    assert reason(broken("upgrade", half)) == "Backoff", "half done, it keeps its lease"
+
+
+def test_a_kubelet_set_that_cannot_be_made_holds_nothing():
+    assert act(broken("prepare", worker("leased").here(kubelet_sets={}))) == ReleaseLease(WORKER_LEASE)
+    assert reason(broken("prepare", worker("staged"))) == "Backoff"
+
+
 def test_pods_that_cannot_be_seen_are_not_gone():
     assert act(worker("cordoned").cluster(pods={})) == Uncordon("w-1")
     assert reason(worker("prepared").cluster(pods={})) == "PodsUnknown"
@@ -446,6 +502,19 @@ def test_a_fallback_tells_the_others_before_they_go_on():
     fell = fell.node("w-1", cordoned=False, cordoned_by_us=False)
     assert act(fell) == ReleaseLease(WORKER_LEASE)
     assert reason(fell.lease(WORKER_LEASE, None)) == "ReleasePoisoned"
+
+
+def test_a_fallback_tells_the_others_also_when_a_repaired_release_waits_already():
+    bad = Poisoned(R2.version, R2.root_hash, R2.manifest, "its trial failed")
+    healed = release("2.1", "v1.32.3")
+    fell = replace(worker("drained"), journal=Journal(poisoned=(bad,)))
+    fell = fell.sees(spare=None, staged=None, fetched=frozenset())
+    fell = fell.wants(releases=(healed, R2, R1), cluster=cluster(healed))
+    told = act(fell)
+    assert isinstance(told, PublishReport) and told.report.poisoned == {R2.root_hash}
+    free = fell.node("w-1", cordoned=False, cordoned_by_us=False, report=told.report)
+    assert act(free) == ReleaseLease(WORKER_LEASE)
+    assert act(free.lease(WORKER_LEASE, None)) == FetchRelease(healed)
 
 
 def test_kubernetes_never_goes_back_by_a_minor():
@@ -571,7 +640,14 @@ def test_configuration():
     changed = PLANE.here(configuration="older").report("cp-1", configuration="older").cluster(configuration="older")
     assert isinstance(act(changed), AcquireLease)
     assert act(changed.lease(PLANE_LEASE, "cp-1")) == Reconfigure("conf", first=True)
+    assert "cp-1 still runs older." in changed.lease(PLANE_LEASE, "cp-1").decide().why
     assert act(changed.cluster(configuration="conf").lease(PLANE_LEASE, "cp-1")) == Reconfigure("conf", first=False)
+    joined = PLANE.here(configuration=None).report("cp-1", configuration=None).lease(PLANE_LEASE, "cp-1")
+    assert act(joined) == Reconfigure("conf", first=False)
+    assert joined.decide().why.startswith("cp-1 has joined, and nothing says yet that its configuration")
+    foreign = PLANE.cluster(configuration="older").lease(PLANE_LEASE, "cp-1")
+    assert act(foreign) == Reconfigure("conf", first=True)
+    assert foreign.decide().why.startswith("The cluster's own documents are not those of git")
     assert reason(changed.wants(halted=True)) == "Halted"
     newer = changed.here(manifests=dict.fromkeys(COMPONENTS, NEW)).cluster(
         version=NEW, apiservers=dict.fromkeys(PLANES, NEW)

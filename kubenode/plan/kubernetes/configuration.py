@@ -24,10 +24,18 @@ def apply(node: Node) -> Decision | None:
     if wait is not None:
         return wait
     action = Reconfigure(wanted, plane and view.configuration != wanted)
-    return leases.acquire(node, what, action) or node.act(
-        action,
-        f"The kubeadm documents in git have changed: {node.name} still runs {(here.configuration or 'others')[:12]}.",
-    )
+    return leases.acquire(node, what, action) or node.act(action, _why(node, action))
+
+
+def _why(node: Node, action: Reconfigure) -> str:
+    here = node.here
+    assert here is not None
+    if here.configuration == action.configuration:
+        return "The cluster's own documents are not those of git: somebody changed them, or git has changed back."
+    if here.configuration is None:
+        # A machine that has joined a moment ago: kubeadm gave it the cluster's documents, and nothing is written down.
+        return f"{node.name} has joined, and nothing says yet that its configuration is the one in git."
+    return f"The kubeadm documents in git have changed: {node.name} still runs {here.configuration[:12]}."
 
 
 def _before(node: Node, *, plane: bool, what: str) -> Decision | None:

@@ -78,8 +78,8 @@ def closed(node: Node, goal: Goal) -> Decision | None:
     view, cluster = node.view, node.cluster
     assert view is not None and cluster is not None
     rollout = cluster.rollouts[node.desired.pool]
-    nodes = (view.by_name.get(peer.name) for peer in cluster.pools[node.desired.pool])
-    failed = [it.name for it in nodes if it is not None and it.report is not None and goal.failed(it.report)]
+    ours = {peer.name for peer in cluster.pools[node.desired.pool]} if view.poisoned else set()
+    failed = sorted(name for name, report in view.poisoned.items() if name in ours and goal.failed(report))
     if len(failed) > rollout.max_failures:
         return Stuck(
             "RolloutClosed",
