@@ -11,13 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from kubenode.model.desired import Peer
 from kubenode.model.documents import Role, Rollout
 from kubenode.model.kubernetes import ClusterNode, Lease
-from tests.sim.facts import NOW
-from tests.sim.situations import NEW, OLD, R1, R2, Situation, _report, plane, release, worker
+from tests.sim.situations import NEW, OLD, R1, Situation, _report, plane, worker
 
 REPEATS = 30
 SITUATIONS: dict[str, Callable[[], Situation]] = {

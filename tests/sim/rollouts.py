@@ -235,7 +235,9 @@ class Machine:
         assert not fleet.halted, "halted"
         pool = [cluster.objects.get(it.name) for it in fleet.machines.values() if it.pool == self.pool]
         failed = [it for it in pool if it and it.report and wanted.root_hash in it.report.poisoned]
-        assert len(failed) <= fleet.rollouts[self.pool].max_failures, f"{wanted.version} is closed: {len(failed)} failed"
+        assert len(failed) <= fleet.rollouts[self.pool].max_failures, (
+            f"{wanted.version} is closed: {len(failed)} failed"
+        )
         self._in_turn()
 
     def _in_turn(self) -> None:

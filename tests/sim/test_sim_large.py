@@ -58,7 +58,7 @@ class Story:
         self.weak = set(self.dice.sample(names, self.workers // 50))
         fleet.bad = {(name, "4.0") for name in self.weak}
         self._go(MINORS)
-        self._ended({name: ("ReleasePoisoned", "1.0") for name in self.weak}, "4.0")
+        self._ended(dict.fromkeys(self.weak, ("ReleasePoisoned", "1.0")), "4.0")
         fleet.bad = {(name, "4.1") for name in names}
         self._go((BROKEN, *MINORS))
         self._closed(names)

@@ -35,7 +35,9 @@ def provide(folder: Path, versions: tuple[str, ...], show: Callable[[str], None]
     """Return the versions, building below `folder` what is not there yet. Raises HostError."""
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
-        missing = [it for it in versions if not (folder / it / "complete").exists()]
+        # All else comes from a package that does not change.
+        made_with = hashlib.sha256(compile.stand_in()).hexdigest()
+        missing = [it for it in versions if _made_with(folder / it) != made_with]
         if missing:
             show("fetching Debian's source package of Kubernetes and its compiler")
             tools = toolchain.prepare(folder / "build")
@@ -43,9 +45,16 @@ def provide(folder: Path, versions: tuple[str, ...], show: Callable[[str], None]
             compile.generate(tools)
         for version in missing:
             binaries = folder / version
+            (binaries / "crictl").unlink(missing_ok=True)
             compile.compile_version(tools, version, binaries, show)
             show(f"packing the images of {version}")
             shutil.copy(toolchain.etcd(tools, folder / "build/etcd"), binaries / "etcd")
             images.pack(tools, version, binaries, folder / "images" / version)
-            (binaries / "complete").touch()
+            (binaries / "complete").write_text(made_with)
     return tuple(Kubernetes(it, folder / it, tuple(sorted((folder / "images" / it).glob("*.tar")))) for it in versions)
+
+
+def _made_with(binaries: Path) -> str | None:
+    """Return the digest of the stand-in that a complete folder was made with, None for one that is not complete."""
+    complete = binaries / "complete"
+    return complete.read_text() if complete.exists() else None

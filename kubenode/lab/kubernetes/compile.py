@@ -22,22 +22,27 @@ COMPILE_TIMEOUT = 3600.0
 
 
 def generate(toolchain: Toolchain) -> None:
-    """Make the generated part of the source (deep copies, OpenAPI) and add our stand-in of crictl; done once.
+    """Add our stand-in of crictl to the source and make its generated part (deep copies, OpenAPI), that only once.
 
     Raises HostError.
     """
+    main = toolchain.source / "cmd/crictl/main.go"
+    main.parent.mkdir(exist_ok=True)
+    main.write_bytes(stand_in())
     mark = toolchain.workspace / "generated"
     if mark.exists():
         return
-    stand_in = toolchain.source / "cmd/crictl/main.go"
-    stand_in.parent.mkdir(exist_ok=True)
-    stand_in.write_bytes((resources.files("kubenode.lab.kubernetes") / "crictl.go").read_bytes())
     log = toolchain.workspace / "generate.log"
     run(
         ["make", "generated_files"], cwd=toolchain.source, env=_environment(toolchain), timeout=GENERATION_TIMEOUT,
         log=log,
     )  # fmt: skip
     mark.touch()
+
+
+def stand_in() -> bytes:
+    """Return the source of our stand-in of crictl."""
+    return (resources.files("kubenode.lab.kubernetes") / "crictl.go").read_bytes()
 
 
 def compile_version(toolchain: Toolchain, version: str, folder: Path, show: Show) -> None:
