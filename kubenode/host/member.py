@@ -141,7 +141,7 @@ class Member:
             if first:
                 # git's documents, at the version that the cluster has: `apply` takes them from there.
                 staged.upload_config(self._documents(self._running_version()))
-                staged.upgrade_apply(self._options(skip=self._addons(staged)))
+                staged.upgrade_apply(self._options(skip=self._addons(staged), ignore=self._not_checked))
                 self.api.mark_configuration(self.cluster.configuration)
             else:
                 staged.upgrade_node(self._options())
@@ -187,8 +187,14 @@ class Member:
     def _patches(self) -> Path | None:
         return self.paths.kubernetes / "patches" if self.documents.patches else None
 
-    def _options(self, skip: tuple[str, ...] = ()) -> Options:
-        return Options(skip_phases=skip, patches=self._patches)
+    def _options(self, skip: tuple[str, ...] = (), ignore: tuple[str, ...] = ()) -> Options:
+        return Options(skip_phases=skip, ignore=ignore, patches=self._patches)
+
+    @property
+    def _not_checked(self) -> tuple[str, ...]:
+        """Return the checks of `upgrade apply` that fail where kubeadm did not install its DNS addon (seen with 1.20)."""
+        skipped = {_ADDONS, f"{_ADDONS}/coredns"} & set(self.documents.skip_phases)
+        return ("CoreDNSMigration", "CoreDNSUnsupportedPlugins") if skipped else ()
 
     def _addons(self, staged: Kubeadm) -> tuple[str, ...]:
         """Return which addons an upgrade must not bring back; below 1.32 it cannot be told (kubeadm#1318)."""

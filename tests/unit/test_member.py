@@ -197,6 +197,15 @@ def test_the_first_control_plane_moves_with_gits_documents_under_the_old_kubelet
     assert not list((node.paths.kubernetes / "patches").iterdir()), "a patch that left git is not in force"
 
 
+def test_no_dns_addon_is_no_reason_to_refuse_an_upgrade(node: Node) -> None:
+    """kubeadm 1.20: "CoreDNS will not be upgraded: start version '' not supported"."""
+    for skipped in ("addon", "addon/coredns"):
+        node.member.documents = replace(node.member.documents, skip_phases=(skipped,))
+        node.member.init(KubernetesVersion("v1.34.2"))
+        node.member.upgrade(RELEASE, first=True)
+        assert "--ignore-preflight-errors=CoreDNSMigration,CoreDNSUnsupportedPlugins" in node.calls[-1]
+
+
 def test_a_failed_upgrade_leaves_no_set_and_no_mark(node: Node) -> None:
     node.member.init(KubernetesVersion("v1.34.2"))
     node.api.marks.clear()
