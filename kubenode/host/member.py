@@ -192,7 +192,7 @@ class Member:
 
     @property
     def _not_checked(self) -> tuple[str, ...]:
-        """Return the checks of `upgrade apply` that fail where kubeadm did not install its DNS addon (seen with 1.20)."""
+        """Return the checks of `upgrade apply` that fail where kubeadm did not install its DNS addon."""
         skipped = {_ADDONS, f"{_ADDONS}/coredns"} & set(self.documents.skip_phases)
         return ("CoreDNSMigration", "CoreDNSUnsupportedPlugins") if skipped else ()
 
