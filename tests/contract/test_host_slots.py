@@ -228,7 +228,7 @@ def test_kubernetes_is_seen(machine: FolderMachine):
     text = "spec:\n  containers:\n  - image: registry.example.net:5000/kube-apiserver:v1.34.1\n"
     (manifests / "kube-apiserver.yaml").write_text(text)
     assert look.observe().kubernetes == LocalKubernetes(
-        KubernetesVersion("v1.34.2"), Role.CONTROL_PLANE, {"kube-apiserver": KubernetesVersion("v1.34.1")}
+        KubernetesVersion("v1.34.2"), Role.CONTROL_PLANE, manifests={"kube-apiserver": KubernetesVersion("v1.34.1")}
     )
     (manifests / "kube-apiserver.yaml").write_text("nothing")
     with pytest.raises(HostError, match="names no Kubernetes version"):

@@ -13,11 +13,14 @@ from kubenode.agent import health
 from kubenode.agent.tick import Ports, TickResult, run_tick
 from kubenode.errors import HostError
 from kubenode.model.decision import Reboot
-from kubenode.model.documents import Role
+from kubenode.model.desired import DesiredState
+from kubenode.model.documents import FleetDocuments, Role
 from kubenode.model.journal import Journal
 from kubenode.model.observed import BootedSlot, BootEntry, Slot, StagedImage
 from kubenode.model.state import NodeStatus, TrustState
 from kubenode.model.version import Version
+from kubenode.ports import Cluster, Kubeadm
+from kubenode.trust.chain import TrustedTree
 from tests.sim.fleet import BEGIN, Fleet, root_hash
 from tests.sim.ports import (
     Download,
@@ -173,6 +176,7 @@ class World:
             staging=SimStaging(self),
             open_fleet=lambda seed: SimFleet(self),
             open_stores=lambda stores: SimStore(self),
+            open_kubernetes=_no_cluster,
         )
 
     def tick(self) -> TickResult | None:
@@ -208,6 +212,10 @@ class World:
                 return self.finish_boot()
             except (Killed, PowerCut):
                 continue
+
+
+def _no_cluster(desired: DesiredState, documents: FleetDocuments, tree: TrustedTree) -> tuple[Cluster, Kubeadm]:
+    raise AssertionError("a standalone machine asks no cluster")
 
 
 def content(fleet: Fleet, version: str) -> bytes:
