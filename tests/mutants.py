@@ -334,7 +334,7 @@ PLAN = (
         "    if False:\n        return node.act(Uncordon",
     ),
     Mutant("give back half an upgrade", "kubernetes/leases.py", "    if begun:\n", "    if False:\n"),
-    Mutant("an old look at the Node", "kubernetes/leases.py", " or me.boot_id != node.observed.boot_id:", ":"),
+    Mutant("an old look at the Node", "node.py", "            and me.boot_id == self.observed.boot_id\n", ""),
     Mutant(
         "init beside a cluster",
         "kubernetes/joining.py",

@@ -194,7 +194,7 @@ def _seal_tokens(fleet: Path, operators: list[str] | None) -> None:
     read = sealing.read_fleet(fleet)
     if read.documents.fleet.cluster is None:
         raise UsageError("the fleet has no cluster to join", hint="Add spec.cluster to fleet.yaml first.")
-    without = tokens.nodes_without(read.documents, read.secrets)
+    without = tokens.nodes_without(read.documents.nodes, read.documents.pools, read.secrets)
     ready = [node for node in without if node.age_recipient is not None]
     made = []
     for node in ready:

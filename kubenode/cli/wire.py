@@ -80,10 +80,10 @@ def _kubernetes(
 
 def _open(paths: Paths, secret: NodeSecret) -> bytes:
     """Open a secret with this machine's identity. Raises HostError."""
-    from kubenode.host.age import parse_identities, unseal
+    from kubenode.host.age import open_secret, parse_identities
 
     text, place = own_identity(paths)
-    return unseal(secret.ciphertext, parse_identities(text, str(place)), f"the secret {secret.name!r}")
+    return open_secret(secret, parse_identities(text, str(place)))
 
 
 def _announcer(show: Print | None) -> Callable[[Act], None]:

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 
-from kubenode.model.documents import FleetDocuments, Node, Role, Sealed, SealedSecret
+from kubenode.model.documents import Node, Pool, Role, Sealed, SealedSecret
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 _PUBLIC, _SECRET = 6, 16
@@ -46,13 +46,13 @@ def describe(node: str, operators: tuple[str, ...]) -> SealedSecret:
     )
 
 
-def nodes_without(documents: FleetDocuments, secrets: Mapping[str, SealedSecret]) -> list[Node]:
-    """Return the nodes of the fleet's cluster that have no token, by name; a fleet without a cluster has none."""
-    if documents.fleet.cluster is None:
-        return []
+def nodes_without(
+    nodes: Mapping[str, Node], pools: Mapping[str, Pool], secrets: Mapping[str, SealedSecret]
+) -> list[Node]:
+    """Return the nodes of the cluster that have no token, by name; of a node without a pool nobody knows."""
     known = {secret.bootstrap_token_of for secret in secrets.values()}
     return [
         node
-        for name, node in sorted(documents.nodes.items())
-        if name not in known and node.pool in documents.pools and documents.pools[node.pool].role is not Role.STANDALONE
+        for name, node in sorted(nodes.items())
+        if name not in known and node.pool in pools and pools[node.pool].role is not Role.STANDALONE
     ]

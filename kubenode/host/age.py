@@ -88,7 +88,12 @@ def unseal_for_node(secrets: Sequence[NodeSecret], identity: Identity) -> list[O
 
     Raises HostError naming the first that cannot be opened.
     """
-    return [OpenedSecret(it, unseal(it.ciphertext, [identity], f"the secret {it.name!r}")) for it in secrets]
+    return [OpenedSecret(it, open_secret(it, [identity])) for it in secrets]
+
+
+def open_secret(secret: NodeSecret, identities: Sequence[Identity]) -> bytes:
+    """Return what is in a secret of this machine. Raises HostError naming it when it cannot be opened."""
+    return unseal(secret.ciphertext, identities, f"the secret {secret.name!r}")
 
 
 def new_identity() -> NewIdentity:

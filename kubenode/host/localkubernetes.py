@@ -1,6 +1,7 @@
 """What this machine's own files say of Kubernetes. Never asks the API: that is `kubenode.ports.Cluster`."""
 
 import re
+from pathlib import Path
 
 from kubenode.errors import HostError
 from kubenode.host import memberfile, process
@@ -31,13 +32,13 @@ def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
     said = process.run([kubelet, "--version"], timeout=60).text
     record = memberfile.read(paths)
     # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
-    plane = (paths.kubernetes / "manifests/kube-apiserver.yaml").exists()
+    plane = _api_server(paths).exists()
     role = Role.CONTROL_PLANE if plane else Role.WORKER
     return LocalKubernetes(
         kubelet=_version(said, str(kubelet)),
         joined=role if member and record.entering is None else None,
         entering=record.entering,
-        manifests=_manifests(paths) if plane else {},
+        manifests=manifests(paths),
         configuration=record.configuration,
         kubelet_sets=KubeletConfig(paths).origins(),
         pulled=frozenset({_version(record.pulled, str(paths.member))} if record.pulled else ()),
@@ -48,14 +49,21 @@ def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
     )
 
 
-def _manifests(paths: Paths) -> dict[str, KubernetesVersion]:
-    found = {}
+def manifests(paths: Paths) -> dict[str, KubernetesVersion]:
+    """Return the image versions of a control plane's static pods, empty without an API server. Raises HostError."""
+    found: dict[str, KubernetesVersion] = {}
+    if not _api_server(paths).exists():
+        return found
     for name in _COMPONENTS:
         path = paths.kubernetes / f"manifests/{name}.yaml"
         if path.exists():
             images = re.findall(rf"image: *\S*/{name}:(\S+)", read_text(path))
             found[name] = _version(" ".join(images), str(path))
     return found
+
+
+def _api_server(paths: Paths) -> Path:
+    return paths.kubernetes / "manifests/kube-apiserver.yaml"
 
 
 def _version(text: str, where: str) -> KubernetesVersion:

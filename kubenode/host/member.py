@@ -19,7 +19,7 @@ from kubenode.host.files import host_errors, make_folder, sync_folder, write_ato
 from kubenode.host.kube.etcd import Etcd
 from kubenode.host.kubeadm import Discovery, Kubeadm, Options, Registration, init_documents, join_documents
 from kubenode.host.kubeletconfig import KubeletConfig, Origin
-from kubenode.host.localkubernetes import local_kubernetes
+from kubenode.host.localkubernetes import manifests
 from kubenode.host.paths import Paths
 from kubenode.host.spare import attached
 from kubenode.model.desired import DesiredCluster
@@ -208,24 +208,24 @@ class Member:
         )
 
     def _running_version(self) -> KubernetesVersion:
-        here = local_kubernetes(self.paths)
-        if here is None or not here.manifests:
+        found = manifests(self.paths)
+        if not found:
             raise HostError(f"{self.paths.kubernetes}/manifests has no control plane", hint="kubeadm writes it.")
-        return min(here.manifests.values())
+        return min(found.values())
 
     @contextmanager
     def _rendering(self, release: Release, configuration: str) -> Iterator[Kubeadm]:
         """Attach the staged release and yield its kubeadm; what it writes for the kubelet is that release's set."""
         sets = KubeletConfig(self.paths)
-        mine = Origin(release.version, release.root_hash, configuration)
-        with self.spare(release.root_hash, self.paths) as root, sets.rendering(mine, self._origin(None)):
+        staged = Origin(release.version, release.root_hash, configuration)
+        mine = self._origin(memberfile.read(self.paths).configuration or "")
+        with self.spare(release.root_hash, self.paths) as root, sets.rendering(staged, mine):
             yield self._at(root)
-        sets.prune(frozenset({release.version, self._origin(None).release}))
+        sets.prune(frozenset({staged.release, mine.release}))
 
-    def _origin(self, configuration: str | None) -> Origin:
+    def _origin(self, configuration: str) -> Origin:
         now = running(self.paths)
-        known = configuration or memberfile.read(self.paths).configuration or ""
-        return Origin(now.version, now.root_hash, known)
+        return Origin(now.version, now.root_hash, configuration)
 
     def _rendered(self, configuration: str | None = None) -> None:
         """Keep the kubelet's live files as the running release's set, and note what they were rendered from."""

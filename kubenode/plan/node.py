@@ -141,6 +141,18 @@ class Node:
         """The Node object of this machine."""
         return self.view.by_name.get(self.name) if self.view is not None else None
 
+    @property
+    def back(self) -> bool:
+        """Whether the kubelet of this boot and of the running release has reported this node as Ready."""
+        me, here = self.me, self.here
+        return (
+            me is not None
+            and here is not None
+            and me.ready
+            and me.kubelet == here.kubelet
+            and me.boot_id == self.observed.boot_id
+        )
+
     # Ends of a rule.
 
     def act(self, action: Action, why: str, *then: str) -> Decision:

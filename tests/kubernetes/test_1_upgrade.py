@@ -1,10 +1,8 @@
 """A real control plane in a virtual machine: its agent founds the cluster and moves it a minor, from git alone."""
 
 import json
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from kubenode.lab.kubernetes.cluster import NEW, OLD
 from kubenode.lab.kubernetes.fleet import COMPONENTS
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, ClusterStory
+from kubenode.lab.watch import Watch
 from kubenode.model.kubernetes import KubernetesVersion
 
 pytestmark = pytest.mark.kubernetes
@@ -31,30 +30,20 @@ class Moment:
     boot: str
 
 
-class Watch:
+class Moments(Watch):
     """Asks the API again and again while something happens; it may be away for a while."""
 
-    def __init__(self, story: ClusterStory, node: ClusterNode, moments: list[Moment]) -> None:
-        self._story, self._node, self._moments = story, node, moments
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, story: ClusterStory, node: ClusterNode) -> None:
+        super().__init__("the upgrade", pause=5)
+        self._story, self._node = story, node
+        self.seen: list[Moment] = []
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(5):
-            with suppress(HostError, ValueError, KeyError):
-                apiserver = json.loads(self._story.kubectl(self._node, "get", "--raw", "/version"))["gitVersion"]
-                (item,) = self._story.objects(self._node, "nodes")
-                info = item["status"]["nodeInfo"]
-                self._moments.append(Moment(apiserver, info["kubeletVersion"], info["bootID"]))
+    def once(self) -> None:
+        with suppress(HostError, ValueError, KeyError):
+            apiserver = json.loads(self._story.kubectl(self._node, "get", "--raw", "/version"))["gitVersion"]
+            (item,) = self._story.objects(self._node, "nodes")
+            info = item["status"]["nodeInfo"]
+            self.seen.append(Moment(apiserver, info["kubeletVersion"], info["bootID"]))
 
 
 def order_was_kept(moments: list[Moment]) -> None:
@@ -94,8 +83,7 @@ def test_one_control_plane_comes_up_and_moves_a_minor_from_git_alone(story: Clus
             assert {before[it] for it in COMPONENTS if it != "etcd"} == {OLD}
 
             story.move(SECOND)
-            moments: list[Moment] = []
-            with Watch(story, node, moments):
+            with Moments(story, node) as moments:
                 story.settle([node], SECOND, 7200)
             story.wait_ready(node, NEW)
             after = images(story, node)
@@ -103,7 +91,7 @@ def test_one_control_plane_comes_up_and_moves_a_minor_from_git_alone(story: Clus
             assert after["etcd"] == before["etcd"]
             assert node.release() == SECOND
             assert node.root_is_read_only()
-            order_was_kept(moments)
+            order_was_kept(moments.seen)
             # Each release has a kubelet set of its own, and the copies of etcd that kubeadm makes are gone.
             sets = node.probe.python(f"import os; print(*sorted(os.listdir('{SETS}')))").split()
             assert sets == [FIRST, SECOND]

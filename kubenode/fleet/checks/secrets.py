@@ -13,7 +13,7 @@ from kubenode.fleet.problems import Problem, Severity, choices, did_you_mean, pr
 from kubenode.fleet.reading import Reading
 from kubenode.fleet.recipients import canonical, stanza_of
 from kubenode.fleet.secrets import all_recipients, digest, needed_by, sealed_path
-from kubenode.fleet.tokens import secret_name
+from kubenode.fleet.tokens import nodes_without, secret_name
 from kubenode.model.documents import Role, SealedSecret
 from kubenode.trust.policy import POLICY_PATH
 
@@ -216,12 +216,7 @@ def _check_tokens(reading: Reading) -> Iterator[Problem]:
     """Find nodes that could not join. Asked once the cluster's CA set is there: before it nothing joins anyway."""
     if reading.fleet is None or reading.fleet.cluster is None:
         return
-    known = {secret.bootstrap_token_of for secret in reading.secrets.values()}
-    lacking = [
-        name
-        for name, node in sorted(reading.nodes.items())
-        if name not in known and node.pool in reading.pools and reading.pools[node.pool].role is not Role.STANDALONE
-    ]
+    lacking = [node.name for node in nodes_without(reading.nodes, reading.pools, reading.secrets)]
     if lacking:
         message = f"no bootstrap token, so they could not join the cluster (again): {choices(lacking)}"
         where = reading.at(path_of(Kind.SEALED_SECRET, CLUSTER_CA), "spec", "clusterCA")

@@ -5,18 +5,17 @@ kube-system, named after the token's public half; expired ones are removed by th
 """
 
 import base64
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from kubenode.errors import HostError
+from kubenode.fleet.tokens import is_token
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
 from kubenode.host.kube.reading import Object, name_of, texts
 
 _SECRETS = "/api/v1/namespaces/kube-system/secrets"
 _TYPE = "bootstrap.kubernetes.io/token"
-_TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _LABEL = "kubenode.dev/node"
 _GROUP = "system:bootstrappers:kubeadm:default-node-token"
 LIFETIME = timedelta(hours=1)
@@ -78,12 +77,11 @@ class Tokens:
 
 
 def _name(node: str, token: str) -> str:
-    match = _TOKEN.fullmatch(token)
-    if match is None:
+    if not is_token(token):
         raise HostError(
             f"the bootstrap token of {node} is none", hint="six characters, a dot, sixteen characters: [a-z0-9]"
         )
-    return f"bootstrap-token-{match[1]}"
+    return f"bootstrap-token-{token.partition('.')[0]}"
 
 
 def _secret(node: str, token: str, until: datetime) -> Object:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubenode.host.apt import Apt, unpack
+from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
 from kubenode.lab.kubernetes import images
 from kubenode.lab.kubernetes.cluster import Kubernetes
@@ -12,7 +13,6 @@ from kubenode.lab.kubernetes.network import POD_SUBNET, Member
 from kubenode.lab.workshop import Workshop, write_tree
 from kubenode.model.documents import Role
 
-API_PORT = 6443
 PATIENCE = "{leader-elect-lease-duration: 60s, leader-elect-renew-deadline: 45s, leader-elect-retry-period: 5s}"
 CLUSTER = """\
 apiVersion: kubeadm.k8s.io/v1beta2

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kubenode.errors import HostError
-from kubenode.lab.kubernetes.fleet import API_PORT
+from kubenode.host.kube.cluster import API_PORT
 from kubenode.lab.kubernetes.network import Member, system_credentials
 from kubenode.lab.node import AGENT, LabNode, Status
 from kubenode.lab.qemu import SharedNetwork

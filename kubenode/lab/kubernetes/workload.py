@@ -5,15 +5,14 @@ of one worker can move them away, and they prefer to be on different nodes.
 """
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.lab.kubernetes.images import PAUSE
+from kubenode.lab.watch import Watch
 
 NAME = "steady"
 REPLICAS, MIN_AVAILABLE = 2, 1
@@ -95,51 +94,23 @@ def _is_ready(pod: dict[str, Any]) -> bool:
     return any(it["type"] == "Ready" and it["status"] == "True" for it in pod["status"].get("conditions", ()))
 
 
-class Watcher:
+class Watcher(Watch):
     """Looks every `pause` seconds, from `with` to its end, and keeps the fewest ready pods that it ever saw.
 
     While no API server answers nothing is known about the pods, which run on: that is counted, and is no minimum.
     """
 
     def __init__(self, kubectl: Kubectl, pause: float = 2.0) -> None:
+        super().__init__("the workload", pause)
         self._kubectl = kubectl
-        self._pause = pause
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._broken: Exception | None = None
         self.minimum: int | None = None
         """The fewest ready pods, None before the first answer."""
         self.answers = 0
         self.silent = 0
         """How often there was no answer."""
 
-    def __enter__(self) -> "Watcher":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.end()
-        self.join()
-        if kind is None and self._broken is not None:
-            raise HostError("the watcher of the workload broke off") from self._broken
-
-    def end(self) -> None:
-        """Look no more, once the present look is over."""
-        self._end.set()
-
-    def join(self, timeout: float = 180) -> None:
-        """Wait for the end of the present look; kubectl itself gives up earlier than after `timeout` seconds."""
-        self._thread.join(timeout)
-
-    def _run(self) -> None:
-        try:
-            while not self._end.is_set():
-                self._once()
-                self._end.wait(self._pause)
-        except Exception as error:  # Given to the thread that waits
-            self._broken = error
-
-    def _once(self) -> None:
+    def once(self) -> None:
+        """Look once."""
         try:
             ready = look(self._kubectl).ready
         except HostError:

@@ -219,7 +219,7 @@ def own_health(node: Node) -> Decision | None:
     me, here, view = node.me, node.here, node.view
     if me is None or here is None or view is None:
         return Wait("NodeNotReady", f"Waiting for kubelet to register {node.name} before its lease is given back.")
-    if not me.ready or me.kubelet != here.kubelet or me.boot_id != node.observed.boot_id:
+    if not node.back:
         return Wait("NodeNotReady", f"Waiting for {node.name} to be Ready with kubelet {here.kubelet} of this boot.")
     if node.member is not Role.CONTROL_PLANE:
         return None

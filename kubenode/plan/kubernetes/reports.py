@@ -26,9 +26,7 @@ def due(node: Node) -> Decision | None:
 
     Not before kubelet is back: how long a node has been healthy is counted from its report.
     """
-    if node.me is None or node.here is None or node.observed.booted.trial:
-        return None
-    if not node.me.ready or (node.me.boot_id, node.me.kubelet) != (node.observed.boot_id, node.here.kubelet):
+    if node.me is None or node.observed.booted.trial or not node.back:
         return None
     mine, shown = current(node), node.me.report
     if shown is not None and _told(shown) == _told(mine):
