@@ -42,12 +42,14 @@ def sealed_path(name: str) -> str:
 
 def load_secrets(files: Mapping[str, bytes]) -> dict[str, SealedSecret]:
     """Read every SealedSecret; unknown fields are passed over. Raises FleetInvalid."""
-    return {
-        name: decode.sealed_secret(
-            load(files[path_of(Kind.SEALED_SECRET, name)], path_of(Kind.SEALED_SECRET, name)), name
-        )
-        for name in names_of(Kind.SEALED_SECRET, files)
-    }
+    found = {name: load_secret(files, name) for name in names_of(Kind.SEALED_SECRET, files)}
+    return {name: secret for name, secret in found.items() if secret is not None}
+
+
+def load_secret(files: Mapping[str, bytes], name: str) -> SealedSecret | None:
+    """Read the SealedSecret of this name, None when there is none. Raises FleetInvalid."""
+    path = path_of(Kind.SEALED_SECRET, name)
+    return decode.sealed_secret(load(files[path], path), name) if path in files else None
 
 
 def needed_by(secret: SealedSecret, node: Node, pool: Pool | None) -> bool:
@@ -175,24 +177,30 @@ def with_seal(secret: SealedSecret, recipients: Sealed, ciphertext: bytes) -> Se
 def secrets_for(files: Mapping[str, bytes], documents: FleetDocuments, node: str) -> tuple[NodeSecret, ...]:
     """Return the sealed files that a node needs, each as the trusted documents describe it.
 
-    `files` are those of a trusted commit. Raises FleetInvalid when a description is broken, a sealed file is missing
-    or is another one than described, or was not sealed to the node's present identity.
+    `files` are those of a trusted commit. Raises FleetInvalid as `secret_for`, for the first that is wrong.
     """
-    found = []
-    me = documents.nodes.get(node)
-    for name, secret in load_secrets(files).items():
-        if me is None or not needed_by(secret, me, documents.pools.get(me.pool)):
-            continue
-        path = sealed_path(name)
-        again = f"On a laptop: kubenode seal --reseal {name}"
-        if path not in files or digest(files[path]) != secret.sealed.sha256:
-            message = f"{path} is not the sealed file that {path_of(Kind.SEALED_SECRET, name)} describes"
-            raise FleetInvalid(message, location=Location(path), hint=again)
-        if me.age_recipient is None or dict(secret.sealed.nodes).get(node) != me.age_recipient:
-            message = f"the secret {name!r} is not sealed to the present identity of node {node!r}"
-            raise FleetInvalid(message, location=Location(path_of(Kind.SEALED_SECRET, name)), hint=again)
-        found.append(NodeSecret(name, files[path], secret.file))
-    return tuple(found)
+    found = (secret_for(files, documents, node, name) for name in names_of(Kind.SEALED_SECRET, files))
+    return tuple(it for it in found if it is not None)
+
+
+def secret_for(files: Mapping[str, bytes], documents: FleetDocuments, node: str, name: str) -> NodeSecret | None:
+    """Return one sealed file, None when there is none of this name or the node does not need it.
+
+    Raises FleetInvalid when its description is broken, the sealed file is missing or is another one than described,
+    or was not sealed to the node's present identity.
+    """
+    secret, me = load_secret(files, name), documents.nodes.get(node)
+    if secret is None or me is None or not needed_by(secret, me, documents.pools.get(me.pool)):
+        return None
+    path = sealed_path(name)
+    again = f"On a laptop: kubenode seal --reseal {name}"
+    if path not in files or digest(files[path]) != secret.sealed.sha256:
+        message = f"{path} is not the sealed file that {path_of(Kind.SEALED_SECRET, name)} describes"
+        raise FleetInvalid(message, location=Location(path), hint=again)
+    if me.age_recipient is None or dict(secret.sealed.nodes).get(node) != me.age_recipient:
+        message = f"the secret {name!r} is not sealed to the present identity of node {node!r}"
+        raise FleetInvalid(message, location=Location(path_of(Kind.SEALED_SECRET, name)), hint=again)
+    return NodeSecret(name, files[path], secret.file)
 
 
 def render(secret: SealedSecret, old: bytes | None = None) -> bytes:

@@ -83,7 +83,7 @@ class Member:
         # kubeadm's own token of a day is not wanted: every node joins with its own.
         given = self._documents(version, token=self.secrets.own_token())
         self._booted.init(given, self._options(skip=self.documents.skip_phases))
-        self._rendered()
+        self._rendered(self.cluster.configuration)
         self.api.mark_configuration(self.cluster.configuration)
         memberfile.change(self.paths, entering=None)
 
@@ -227,11 +227,10 @@ class Member:
         now = running(self.paths)
         return Origin(now.version, now.root_hash, configuration)
 
-    def _rendered(self, configuration: str | None = None) -> None:
-        """Keep the kubelet's live files as the running release's set, and note what they were rendered from."""
-        digest = self.cluster.configuration if configuration is None else configuration
-        KubeletConfig(self.paths).keep(self._origin(digest))
-        memberfile.change(self.paths, configuration=digest)
+    def _rendered(self, configuration: str | None) -> None:
+        """Keep the kubelet's live files as the running release's set, and note what they are from, if known."""
+        KubeletConfig(self.paths).keep(self._origin(configuration or ""))
+        memberfile.change(self.paths, configuration=configuration)
 
     def _install_ca_set(self) -> None:
         """Put the cluster's CA set where kubeadm looks for it; a file that is there stays, and must be the same."""

@@ -4,13 +4,14 @@ A tick of a node with nothing to do opens nothing, and a control plane opens the
 thousand others.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 
 from kubenode.errors import FleetInvalid, HostError
-from kubenode.fleet.cluster_ca import CLUSTER_CA, decode_ca_set
-from kubenode.fleet.secrets import NodeSecret, load_secrets, secrets_for
-from kubenode.fleet.tokens import is_token
+from kubenode.fleet.cluster_ca import CA_CERTIFICATE, CLUSTER_CA, ca_cert_hash, decode_ca_set
+from kubenode.fleet.secrets import NodeSecret, load_secret, secret_for
+from kubenode.fleet.tokens import is_token, secret_name
 from kubenode.model.documents import ClusterCA, FleetDocuments, SealedSecret
 
 Open = Callable[[NodeSecret], bytes]
@@ -37,15 +38,23 @@ class MemberSecrets:
 
     def ca_set(self) -> Mapping[str, bytes]:
         """Return the cluster's CA set by path below /etc/kubernetes/pki; on control planes only. Raises HostError."""
-        if self._opened_ca is None:
+        opened = self._opened(CLUSTER_CA)
+        if opened is None:
             raise HostError(
                 f"the cluster's CA set is not sealed to {self._node}",
                 hint=f"On a laptop: kubenode seal --reseal {CLUSTER_CA}, commit, push.",
             )
         try:
-            return decode_ca_set(self._opened_ca)
+            found = decode_ca_set(opened)
+            same = ca_cert_hash(found[CA_CERTIFICATE]) == self.ca_cert_hash
         except ValueError as error:
-            raise HostError(f"the secret {CLUSTER_CA!r} is damaged: {error}", hint="Seal it again.") from error
+            raise HostError(f"the secret {CLUSTER_CA!r} is damaged: {error}", hint="Seal it again.") from None
+        if not same:
+            raise HostError(
+                f"the secret {CLUSTER_CA!r} holds another CA than its description says",
+                hint=f"Take both its files from one commit: git log -- secrets/{CLUSTER_CA}.age",
+            )
+        return found
 
     def own_token(self) -> str:
         """Return this node's own bootstrap token. Raises HostError when the fleet has none that this node can open."""
@@ -60,34 +69,33 @@ class MemberSecrets:
     def tokens_of(self, nodes: frozenset[str]) -> dict[str, str]:
         """Return the bootstrap tokens ("id.secret") of these nodes, as far as the fleet has them. Raises HostError."""
         found = {}
-        for name, secret in self._mine.items():
-            node = self._described[name].bootstrap_token_of
-            if node is not None and node in nodes:
-                found[node] = self._open(secret).decode("ascii", errors="replace").strip()
-                if not is_token(found[node]):
-                    raise HostError(
-                        f"the secret {name!r} does not hold a bootstrap token",
-                        hint="Delete both its files and make it again: kubenode seal --bootstrap-tokens",
-                    )
+        for node in sorted(nodes):
+            name = secret_name(node)
+            described = self._described(name)
+            opened = self._opened(name) if described is not None and described.bootstrap_token_of == node else None
+            if opened is None:
+                continue
+            found[node] = opened.decode("ascii", errors="replace").strip()
+            if not is_token(found[node]):
+                raise HostError(
+                    f"the secret {name!r} does not hold a bootstrap token",
+                    hint="Delete both its files and make it again: kubenode seal --bootstrap-tokens",
+                )
         return found
 
-    @cached_property
-    def _described(self) -> dict[str, SealedSecret]:
-        try:
-            return load_secrets(self._files)
-        except FleetInvalid as error:
-            raise HostError(str(error), hint=error.hint) from error
+    def _described(self, name: str) -> SealedSecret | None:
+        with _said(name):
+            return load_secret(self._files, name)
+
+    def _opened(self, name: str) -> bytes | None:
+        """Return what is in a secret, None when there is none of this name or it is not for this node."""
+        with _said(name):
+            secret = secret_for(self._files, self._documents, self._node, name)
+        return self._open(secret) if secret is not None else None
 
     @cached_property
-    def _mine(self) -> dict[str, NodeSecret]:
-        try:
-            return {it.name: it for it in secrets_for(self._files, self._documents, self._node)}
-        except FleetInvalid as error:
-            raise HostError(str(error), hint=error.hint) from error
-
-    @property
     def _cluster_ca(self) -> ClusterCA:
-        secret = self._described.get(CLUSTER_CA)
+        secret = self._described(CLUSTER_CA)
         if secret is None or secret.cluster_ca is None:
             raise HostError(
                 "the fleet has a cluster and no CA set of it, so nobody could tell whether it exists already",
@@ -95,7 +103,12 @@ class MemberSecrets:
             )
         return secret.cluster_ca
 
-    @cached_property
-    def _opened_ca(self) -> bytes | None:
-        secret = self._mine.get(CLUSTER_CA)
-        return self._open(secret) if secret is not None else None
+
+@contextmanager
+def _said(name: str) -> Iterator[None]:
+    """Turn a mistake in a secret's documents into one of this machine's work: nothing else of the fleet is wrong."""
+    try:
+        yield
+    except FleetInvalid as error:
+        hint = error.hint or "On a laptop: kubenode validate"
+        raise HostError(f"the secret {name!r} cannot be used: {error}", hint=hint) from error

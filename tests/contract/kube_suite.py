@@ -546,6 +546,15 @@ class KubeSuite:
         boss.delete_node("w1")
         boss.delete_node("w1")
 
+    def test_a_damaged_token_keeps_no_other_node_out(self, world: World, tmp_path: Path):
+        at = datetime.now(UTC)
+        secrets = KnownSecrets({"w2": "abcdef.0123456789abcdef"}, damaged=frozenset({"w1"}))
+        fleet = peers(cp_1="control-plane", w1="workers", w2="workers")
+        boss = world.machine(tmp_path, "cp-1", fleet, at, secrets=secrets)
+        with pytest.raises(HostError, match="the token of w1 is damaged"):
+            boss.set_tokens(frozenset({"w1", "w2"}))
+        assert Tokens(world.admin).nodes(at) == {"w2"}
+
     def test_who_answers_before_a_machine_has_joined(
         self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from kubenode.errors import TryLater
+from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.cluster import KubeCluster
 from kubenode.host.kube.names import LEASES, NODES, PODS, RBAC, REQUESTS
@@ -48,11 +48,14 @@ class KnownSecrets:
     tokens: dict[str, str] = field(default_factory=dict)
     ca_certificate: bytes = b""
     files: dict[str, bytes] = field(default_factory=dict)
+    damaged: frozenset[str] = frozenset()
 
     def ca_set(self) -> dict[str, bytes]:
         return self.files
 
     def tokens_of(self, nodes: frozenset[str]) -> dict[str, str]:
+        if wrong := nodes & self.damaged:
+            raise HostError(f"the token of {min(wrong)} is damaged")
         return {node: token for node, token in self.tokens.items() if node in nodes}
 
 

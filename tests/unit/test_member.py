@@ -180,6 +180,17 @@ def test_a_worker_joins_with_its_own_token_and_what_the_cluster_was_configured_f
     assert not (node.paths.kubernetes / "pki/ca.key").exists(), "a worker never gets the CA"
 
 
+def test_a_cluster_that_says_nothing_of_its_documents_leaves_the_configuration_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node may join before the first control plane has marked them: it must not claim that it runs git's."""
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    node = Node(tmp_path / "root", Role.WORKER)
+    node.member.join(Role.WORKER)
+    here = local_kubernetes(node.paths)
+    assert here is not None and (here.joined, here.configuration) == (Role.WORKER, None)
+
+
 def test_the_first_control_plane_moves_with_gits_documents_under_the_old_kubelet(node: Node) -> None:
     node.member.init(KubernetesVersion("v1.34.2"))
     before = node.live

@@ -143,9 +143,17 @@ class KubeCluster:
 
     def set_tokens(self, nodes: frozenset[str]) -> None:
         """Publish the bootstrap tokens of exactly these nodes. Raises HostError when a node has none in the fleet."""
-        known = self._secrets.tokens_of(nodes) if self._secrets is not None else {}
-        Tokens(self._agent()).keep({node: known[node] for node in nodes & set(known)}, self._clock.now())
+        known: dict[str, str] = {}
+        damaged: HostError | None = None
+        for node in sorted(nodes):
+            try:
+                known |= self._secrets.tokens_of(frozenset({node})) if self._secrets is not None else {}
+            except HostError as error:
+                damaged = damaged or error
+        Tokens(self._agent()).keep(known, self._clock.now())
         # Said when the others have theirs: one node without a token keeps nobody else out.
+        if damaged is not None:
+            raise damaged
         if missing := sorted(nodes - set(known)):
             raise HostError(
                 f"the fleet has no bootstrap token for {', '.join(missing)}",
