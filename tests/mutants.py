@@ -1,4 +1,4 @@
-"""Mutation check of the planner and of commit trust: `python -m tests.mutants [plan|trust]`.
+"""Mutation check of the planner and of commit trust: `python -m tests.mutants [plan|member|trust]`.
 
 Each mutant is one small change of the text that makes it unsafe or useless: a gate dropped, an order swapped, a
 comparison turned. It is applied to a copy, and the package's unit and property tests must fail there. A mutant that
@@ -25,7 +25,7 @@ TESTS = {
     ),
     "trust": (("tests/unit/test_trust_approvals.py",), ("tests/unit/test_trust_chain.py",)),
 }
-"""By package, `member` for what is about members of a cluster: the tests that are to fail, the quick ones first."""
+"""By group, `member` for what is about members of a cluster: the tests that are to fail, the quick ones first."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Mutant:
     new: str
     member: bool = False
     """Whether it is about members of a cluster, although its file is about every machine."""
+
+    @property
+    def of_members(self) -> bool:
+        """Whether tests of members of a cluster are to notice it."""
+        return self.member or "kubernetes" in self.file
 
 
 PLAN = (
@@ -334,7 +339,9 @@ PLAN = (
         "    if False:\n        return node.act(Uncordon",
     ),
     Mutant("give back half an upgrade", "kubernetes/leases.py", "    if begun:\n", "    if False:\n"),
-    Mutant("an old look at the Node", "node.py", "            and me.boot_id == self.observed.boot_id\n", ""),
+    Mutant(
+        "an old look at the Node", "node.py", "            and me.boot_id == self.observed.boot_id\n", "", member=True
+    ),
     Mutant(
         "init beside a cluster",
         "kubernetes/joining.py",
@@ -452,28 +459,29 @@ TRUST = (
     Mutant("read any number of approvals", "approvals.py", "len(found) > MAX_APPROVALS", "len(found) > 10_000"),
     Mutant("follow any parent", "assess.py", "    _check_parent(commit, parent)\n", ""),
 )
-MUTANTS = {"plan": PLAN, "trust": TRUST}
-CONTROL = {
-    "plan": Mutant("none", "decide.py", "def decide(", "def decide("),
-    "trust": Mutant("none", "assess.py", "def assess(", "def assess("),
+_DECIDE = Mutant("none", "decide.py", "def decide(", "def decide(")
+GROUPS = {
+    "plan": ("plan", _DECIDE, tuple(it for it in PLAN if not it.of_members)),
+    "member": ("plan", _DECIDE, tuple(it for it in PLAN if it.of_members)),
+    "trust": ("trust", Mutant("none", "assess.py", "def assess(", "def assess("), TRUST),
 }
+"""By group: the package that is changed, a change that changes nothing, and the mutants."""
 
 
-def killed_by(mutant: Mutant, package: str) -> str | None:
+def killed_by(mutant: Mutant, group: str) -> str | None:
     """Return which tests fail with this mutant, None when all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for top in ("kubenode", "tests"):
             shutil.copytree(ROOT / top, copy / top, ignore=shutil.ignore_patterns("__pycache__", "mkosi", "vm"))
-        path = copy / "kubenode" / package / mutant.file
+        path = copy / "kubenode" / GROUPS[group][0] / mutant.file
         text = path.read_text()
         if text.count(mutant.old) != 1:
             raise AssertionError(
                 f"stale mutant: {mutant.what!r} finds {text.count(mutant.old)} places in {mutant.file}"
             )
         path.write_text(text.replace(mutant.old, mutant.new))
-        member = package == "plan" and ("kubernetes" in mutant.file or mutant.member)
-        for number, tests in enumerate(TESTS["member" if member else package], 1):
+        for number, tests in enumerate(TESTS[group], 1):
             if _fails(copy, tests):
                 return f"killed {number}"
     return None
@@ -513,13 +521,14 @@ def _fails(copy: Path, tests: tuple[str, ...]) -> bool:
 def main() -> int:
     """Print a table of all mutants; return 1 when one survives."""
     count = survivors = 0
-    for package in sys.argv[1:] or MUTANTS:
-        if killed_by(CONTROL[package], package) is not None:
-            print(f"The tests of {package} fail without any mutant: repair them first.")
+    for group in sys.argv[1:] or GROUPS:
+        package, control, mutants = GROUPS[group]
+        if killed_by(control, group) is not None:
+            print(f"The tests of {group} fail without any mutant: repair them first.")
             return 1
-        for mutant in MUTANTS[package]:
+        for mutant in mutants:
             start = time.monotonic()
-            found = killed_by(mutant, package)
+            found = killed_by(mutant, group)
             count += 1
             survivors += found is None
             where = f"{package}/{mutant.file}"
