@@ -22,7 +22,19 @@ while True:
     connection.sendall(("reached by " + peer[0]).encode())
     connection.close()
 """
-ASK = "import socket; print(socket.create_connection(('{address}', 7000), 60).recv(100).decode())"
+ASK = """
+import socket, time
+deadline = time.monotonic() + 60
+while True:
+    try:
+        connection = socket.create_connection(("{address}", 7000), 60)
+        break
+    except ConnectionRefusedError:  # systemd-run returns before the server of its unit listens
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(1)
+print(connection.recv(100).decode())
+"""
 CARDS = """
 import json, subprocess
 links = json.loads(subprocess.run(["ip", "-json", "-4", "address"], capture_output=True, check=True).stdout)
@@ -65,7 +77,7 @@ def test_two_machines_reach_each_other(pair: list[LabNode]) -> None:
         serve = ["/usr/bin/python3", "-I", "-c", SERVE.format(address=member.address)]
         node.probe.run(["/usr/bin/systemd-run", "--quiet", "--unit=lab-serve", *serve])
     for node, me, other in ((pair[0], *PAIR), (pair[1], *reversed(PAIR))):
-        assert node.probe.python(ASK.format(address=other.address), 90).strip() == f"reached by {me.address}"
+        assert node.probe.python(ASK.format(address=other.address), 150).strip() == f"reached by {me.address}"
         # What comes for the other node's pods goes over the shared network.
         route = node.probe.run(["/usr/bin/ip", "route", "get", other.pod_subnet.replace(".0/24", ".5")]).text
         assert f"via {other.address} " in route
