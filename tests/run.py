@@ -26,13 +26,8 @@ def main() -> int:
         print(f"unknown option {unknown[0]}: ./run test [--fast] [--yes]", file=sys.stderr)
         return 64
     pytest = [BIN / "python", "-m", "pytest", "-p", "no:cacheprovider"]
-    steps = [*LINTERS]
-    steps.append(
-        (
-            "tests",
-            [*pytest, "-q", "-m", "not vm and not kubernetes", "--cov=kubenode", "--cov-report=term:skip-covered"],
-        )
-    )
+    quick = ["-q", "-m", "not vm and not kubernetes", "--numprocesses=auto", "--dist=worksteal"]
+    steps = [*LINTERS, ("tests", [*pytest, *quick, "--cov=kubenode", "--cov-report=term:skip-covered"])]
     if not fast:
         steps.append(("virtual machines", [*pytest, "-v", "-s", "-m", "vm"]))
     needed = requirements.missing(
