@@ -54,8 +54,8 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: systemd
 runtimeRequestTimeout: 10m0s
-# Less to do for a slow machine. Not syncFrequency: a kubelet that could not tell the API server of a static pod's change
-# tries again only then, and kubeadm waits 5 minutes for it.
+# Less to do for a slow machine. Not syncFrequency: a kubelet that could not tell the API server of a static pod's
+# change tries again only then, and kubeadm waits 5 minutes for it.
 nodeStatusUpdateFrequency: 30s
 volumeStatsAggPeriod: 10m0s
 eventRecordQPS: 1
