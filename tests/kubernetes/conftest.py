@@ -46,7 +46,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> ClusterStory:
 def story(prepared: ClusterStory) -> Iterator[ClusterStory]:
     """The cluster's fleet, served to its machines, with nothing but the first release offered."""
     prepared.reset()
-    with prepared.workshop.serving():
+    with prepared.serving():
         yield prepared
 
 

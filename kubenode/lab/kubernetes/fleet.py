@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubenode.host.apt import Apt, unpack
-from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
 from kubenode.lab.kubernetes import images
 from kubenode.lab.kubernetes.cluster import Kubernetes
@@ -108,30 +107,24 @@ def recipe_name(version: str) -> str:
     return "node-" + version.removeprefix("v").replace(".", "-")
 
 
-def endpoint(members: Sequence[Member]) -> str:
-    """Return where the cluster's API is: at its first control plane. There is no load balancer in the lab."""
-    return f"{members[0].address}:{API_PORT}"
-
-
 def node_document(member: Member) -> str:
     """Return the document that declares a member."""
     return NODE_DOCUMENT.format(name=member.name, pool=POOLS[member.role], address=member.address)
 
 
 def documents(
-    fleet_yaml: str, image_yaml: str, versions: Sequence[Kubernetes], members: Sequence[Member]
+    fleet_yaml: str, image_yaml: str, versions: Sequence[Kubernetes], members: Sequence[Member], endpoint: str
 ) -> dict[str, str]:
     """Return what makes a new fleet a cluster of these members, by path; given are its fleet.yaml and images/node.yaml.
 
-    The first member is the bootstrap node. The pools and kubeadm documents of the new fleet are replaced.
+    `endpoint` is where its API is (HOST:PORT). The first member is the bootstrap node. The pools and kubeadm documents
+    of the new fleet are replaced.
     """
     cluster = (
-        f"spec:\n  cluster:\n    endpoint: {endpoint(members)}\n    bootstrapNode: {members[0].name}\n"
+        f"spec:\n  cluster:\n    endpoint: {endpoint}\n    bootstrapNode: {members[0].name}\n"
         f'    initBefore: "2040-01-01T00:00:00Z"\n'
     )
-    kubeadm = CLUSTER.format(
-        endpoint=endpoint(members), pod_subnet=POD_SUBNET, patience=PATIENCE, etcd_tag=images.ETCD_TAG
-    )
+    kubeadm = CLUSTER.format(endpoint=endpoint, pod_subnet=POD_SUBNET, patience=PATIENCE, etcd_tag=images.ETCD_TAG)
     nodes = {f"nodes/{it.name}.yaml": node_document(it) for it in members}
     return {
         "fleet.yaml": fleet_yaml.replace("spec:\n", cluster, 1),
@@ -150,11 +143,11 @@ def documents(
     }
 
 
-def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: Sequence[Member]) -> None:
+def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: Sequence[Member], endpoint: str) -> None:
     """Make the workshop's fleet a cluster of these members, in one signed commit."""
-    fleet = workshop.fleet
-    made = documents((fleet / "fleet.yaml").read_text(), (fleet / "images/node.yaml").read_text(), versions, members)
-    write_tree(fleet, list(made.items()))
+    fleet_yaml, image_yaml = ((workshop.fleet / name).read_text() for name in ("fleet.yaml", "images/node.yaml"))
+    made = documents(fleet_yaml, image_yaml, versions, members, endpoint)
+    write_tree(workshop.fleet, list(made.items()))
     workshop.git("add", "--all")
     workshop.git("commit", "--quiet", "--message", "The lab's cluster")
     workshop.push()

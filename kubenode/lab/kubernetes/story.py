@@ -6,15 +6,16 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.fleet.tokens import secret_name
+from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
-from kubenode.lab.kubernetes import fleet, workload
+from kubenode.lab.kubernetes import balancer, fleet, workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED, VERSIONS, Kubernetes, provide
 from kubenode.lab.kubernetes.enroll import enroll, seed_credentials
 from kubenode.lab.kubernetes.network import Member, members
@@ -56,13 +57,24 @@ class ClusterStory:
         self.shared = SharedNetwork.of(directory)
         self.versions: tuple[Kubernetes, ...] = ()
         self.api_ports = dict(zip([it.name for it in declared if it.serves_api], free_ports(), strict=False))
+        alone = len(self.api_ports) == 1
+        self.endpoint = f"{declared[0].address}:{API_PORT}" if alone else balancer.endpoint(directory)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve what machines need as long as the context lives: fleet repo, store, and the API of several servers."""
+        with ExitStack() as stack:
+            stack.enter_context(self.workshop.serving())
+            if len(self.api_ports) > 1:
+                stack.enter_context(balancer.balancer(self.directory, self.api_ports))
+            yield
 
     def prepare(self) -> None:
         """Build Kubernetes and the first release, as far as they are not there. Raises KubenodeError."""
         self.versions = provide(self.cache, VERSIONS, self.show)
         if not self.workshop.fleet.exists():
             self.workshop.create()
-            fleet.add_documents(self.workshop, self.versions, tuple(self.members.values()))
+            fleet.add_documents(self.workshop, self.versions, self.declared, self.endpoint)
         enroll(self.workshop, tuple(self.members.values()))
         self.need(FIRST)
         self.reset()
@@ -213,8 +225,7 @@ class ClusterStory:
         config = node.machine.config.work / f"admin-{node.api_port}.conf"
         if not config.exists():
             text = node.probe.read("/etc/kubernetes/admin.conf").decode()
-            address = fleet.endpoint(tuple(self.members.values()))
-            config.write_text(text.replace(address, f"127.0.0.1:{node.api_port}"))
+            config.write_text(text.replace(self.endpoint, f"127.0.0.1:{node.api_port}"))
             config.chmod(0o600)
         binary = self.versions[0].binaries / "kubectl"
         options = [f"--kubeconfig={config}", "--request-timeout=60s"]
