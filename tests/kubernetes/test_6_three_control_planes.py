@@ -38,7 +38,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterStory]:
 
 
 class Quorum(Watch):
-    """Asks the cluster's endpoint whether it is ready; one control plane away at a time must not be noticed for long."""
+    """Asks the endpoint whether it is ready; one control plane away at a time must not be noticed for long."""
 
     def __init__(self, story: ClusterStory) -> None:
         super().__init__("the quorum", pause=3)
