@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from kubenode.lab.kubernetes.story import ClusterStory
+from kubenode.lab.kubernetes.cluster import OLD
+from kubenode.lab.kubernetes.story import FIRST, ClusterStory
 from tests.kubernetes.conftest import NAMES, Resume
 
 pytestmark = pytest.mark.kubernetes
@@ -12,8 +13,9 @@ pytestmark = pytest.mark.kubernetes
 
 def test_a_cluster_comes_up_from_git_alone_and_after_a_power_off(story: ClusterStory, resume: Resume) -> None:
     plane, worker = resume()
+    story.settle([plane, worker], FIRST, 1800)
     for node in (plane, worker):
-        story.wait_ready(node, "v1.20.2", by=plane)
+        story.wait_ready(node, OLD, by=plane)
     nodes = {it["metadata"]["name"]: it for it in story.objects(plane, "nodes")}
     assert tuple(sorted(nodes)) == NAMES
     reports = [json.loads(it["metadata"]["annotations"]["kubenode.dev/status"]) for it in nodes.values()]

@@ -199,26 +199,27 @@ class ClusterStory:
         timeout: float,
         seen: Callable[[ClusterNode, Status], None] = _unseen,
     ) -> None:
-        """Let the agents of these machines tick in turn until each runs the release and has nothing left to do.
+        """Let the agents of these machines tick in turn until in one round each runs the release and is up to date.
 
         `seen` gets every report. Raises HostError after `timeout` seconds, with each node's last words.
         """
         start = time.monotonic()
-        left = {node.name: "no report" for node in nodes}
-        while left:
+        said: dict[str, str] = {}
+        settled = False
+        while not settled:
+            settled = True
             for node in nodes:
                 status = node.tick_through(timeout)
                 seen(node, status)
-                booted = (status.get("observed") or {}).get("booted") or {}
                 words = f"{status.get('phase')}: {status.get('message')}"
-                if left.get(node.name, words) != words:
+                if said.get(node.name) != words:
                     self.show(f"  {node.name} | {words}")
-                left[node.name] = words
-                if status.get("phase") == "Up to date" and booted.get("version") == release:
-                    del left[node.name]
-            if left and time.monotonic() - start > timeout:
-                raise HostError(f"not all run {release} within {timeout:.0f} s: {left}")
-        self.show(f"{', '.join(node.name for node in nodes)}: release {release} ({time.monotonic() - start:.0f} s)")
+                said[node.name] = words
+                booted = (status.get("observed") or {}).get("booted") or {}
+                settled &= status.get("phase") == "Up to date" and booted.get("version") == release
+            if not settled and time.monotonic() - start > timeout:
+                raise HostError(f"not all run {release} within {timeout:.0f} s: {said}")
+        self.show(f"{', '.join(said)}: release {release} ({time.monotonic() - start:.0f} s)")
 
     def kubectl(self, node: ClusterNode, *words: str, timeout: float = 120, check: bool = True) -> str:
         """Run kubectl on a control plane as the cluster's administrator, through its forwarded port."""
