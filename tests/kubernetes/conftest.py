@@ -17,7 +17,7 @@ from kubenode.image.mkosi_tool import cache_folder
 from kubenode.lab.kubernetes.cluster import OLD
 from kubenode.lab.kubernetes.network import members
 from kubenode.lab.kubernetes.node import ClusterNode
-from kubenode.lab.kubernetes.story import FIRST, ClusterStory
+from kubenode.lab.kubernetes.story import FIRST, RECIPES, ClusterStory
 
 UP = "up"
 NAMES = ("cp-1", "w-1")
@@ -38,7 +38,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> ClusterStory:
     kept = os.environ.get("KUBENODE_KUBERNETES_DIR")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("kubernetes")
     made = ClusterStory(folder, cache_folder() / "kubernetes", say, members(control_planes=1, workers=1))
-    made.prepare()
+    made.prepare(*RECIPES)
     return made
 
 

@@ -32,7 +32,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterStory]:
     kept = os.environ.get("KUBENODE_KUBERNETES_DIR")
     folder = Path(kept) / "three" if kept else tmp_path_factory.mktemp("three")
     story = ClusterStory(folder, cache_folder() / "kubernetes", say, members(control_planes=3))
-    story.prepare()
+    story.prepare(THIRD)
     with story.serving():
         yield story
 

@@ -69,14 +69,18 @@ class ClusterStory:
                 stack.enter_context(balancer.balancer(self.directory, self.api_ports))
             yield
 
-    def prepare(self) -> None:
-        """Build Kubernetes and the first release, as far as they are not there. Raises KubenodeError."""
+    def prepare(self, *releases: str) -> None:
+        """Build Kubernetes, the first release and these, as far as they are not there. Raises KubenodeError.
+
+        What is not named is built when a story moves to it, which takes long beside running machines.
+        """
         self.versions = provide(self.cache, VERSIONS, self.show)
         if not self.workshop.fleet.exists():
             self.workshop.create()
             fleet.add_documents(self.workshop, self.versions, self.declared, self.endpoint)
         enroll(self.workshop, tuple(self.members.values()))
-        self.need(FIRST)
+        for release in (FIRST, *releases):
+            self.need(release)
         self.reset()
 
     def need(self, release: str) -> None:
