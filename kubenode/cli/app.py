@@ -47,7 +47,12 @@ def run(app: typer.Typer) -> None:
     except OSError as error:
         # Files that cannot be read or written: the same few reasons everywhere (rights, no space, a folder instead).
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        output.show_error(HostError(f"{where}{error.strerror or error}"))
+        output.show_error(
+            HostError(
+                f"{where}{error.strerror or error}",
+                hint="Check the rights, the free space, and that the path is a file or a folder as the command wants.",
+            )
+        )
         try:
             sys.stdout.flush()
         except OSError:

@@ -68,7 +68,9 @@ def build(
     try:
         wanted = Version(version)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            str(error), hint="For example --version 2026.11.2: two to four dotted numbers without leading zeros."
+        ) from error
     changed = uncommitted(fleet)
     if changed:
         raise UsageError(

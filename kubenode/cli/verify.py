@@ -223,7 +223,10 @@ def _locate(release: str) -> "tuple[str, Version, Path | None]":
 
     scheme = urlsplit(release).scheme if "://" in release else "file"
     if scheme not in ("file", "http", "https"):
-        raise UsageError(f"{release} is not a folder and not an http://, https:// or file:// URL")
+        raise UsageError(
+            f"{release} is not a folder and not an http://, https:// or file:// URL",
+            hint="Name the folder that `kubenode build` made (out/VERSION), or STORE/VERSION as a URL.",
+        )
     folder = None
     if scheme == "file":
         folder = Path(unquote(urlsplit(release).path) if "://" in release else release).resolve()

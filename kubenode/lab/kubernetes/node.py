@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from kubenode.errors import HostError
 from kubenode.host.kube.cluster import API_PORT
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes.network import Member, system_credentials
 from kubenode.lab.node import AGENT, LabNode, Status
 from kubenode.lab.qemu import SharedNetwork
@@ -71,7 +71,7 @@ class ClusterNode(LabNode):
         deadline = time.monotonic() + timeout
         while self._ticks():
             if time.monotonic() > deadline:
-                raise HostError(f"the tick of {self.name} did not end within {timeout:.0f} s: {self.status()}")
+                raise LabFailed(f"the tick of {self.name} did not end within {timeout:.0f} s: {self.status()}")
             time.sleep(2)
         status = self.status()
         if status.get("phase") == "Restarting":
@@ -107,7 +107,7 @@ class ClusterNode(LabNode):
         said = self.probe.read(out).decode(errors="replace")
         self.probe.run(["/usr/bin/systemctl", "stop", unit], check=False)
         if state != "exited":
-            raise HostError(f"the script {name} on {self.name} is {state}: {said[-4000:]}")
+            raise LabFailed(f"the script {name} on {self.name} is {state}: {said[-4000:]}")
         return said
 
     def import_images(self) -> None:

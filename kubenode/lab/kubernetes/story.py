@@ -12,6 +12,7 @@ from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.host.process import run
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes import fleet, workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, Kubernetes, provide
 from kubenode.lab.kubernetes.enroll import enroll, seed_credentials
@@ -137,7 +138,7 @@ class ClusterStory:
                 if status.get("phase") == "Up to date" and booted.get("version") == release:
                     del left[node.name]
             if left and time.monotonic() - start > timeout:
-                raise HostError(f"not all run {release} within {timeout:.0f} s: {left}")
+                raise LabFailed(f"not all run {release} within {timeout:.0f} s: {left}")
         self.show(f"{', '.join(node.name for node in nodes)}: release {release} ({time.monotonic() - start:.0f} s)")
 
     def kubectl(self, node: ClusterNode, *words: str, timeout: float = 120, check: bool = True) -> str:
@@ -193,7 +194,7 @@ class ClusterStory:
         start = time.monotonic()
         while not true():
             if time.monotonic() - start > timeout:
-                raise HostError(f"it was not so within {timeout:.0f} s that {what}")
+                raise LabFailed(f"it was not so within {timeout:.0f} s that {what}")
             time.sleep(3)
         self.show(f"{what} ({time.monotonic() - start:.0f} s)")
 
