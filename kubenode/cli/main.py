@@ -3,7 +3,7 @@
 from kubenode.cli import build, cluster, demo, fleet, lab, node, plan, publish, secrets, seed, trust, verify
 from kubenode.cli.app import new_app, run
 
-app = new_app()
+app = new_app(completion=True)
 for module in (fleet, trust, secrets, seed, plan, build, publish, verify, node, cluster, demo, lab):
     module.register(app)
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import git, repository
+from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, show_refusal
 from kubenode.cli.release import policy_in
 from kubenode.errors import TryLater, Untrusted, UsageError
+from kubenode.fleet.layout import Kind
 
 if TYPE_CHECKING:
     from kubenode.model.version import Version
@@ -28,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     release: Annotated[str, typer.Argument(help="Release folder, or its URL in a store.")],
-    channel: Annotated[str, typer.Option(help="Channel whose builders are accepted.")],
+    channel: Annotated[
+        str, typer.Option(help="Channel whose builders are accepted.", autocompletion=names(Kind.CHANNEL))
+    ],
     fleet: FleetFolder = Path(),
     output: Output = Format.TABLE,
 ) -> None:

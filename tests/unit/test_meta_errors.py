@@ -1,33 +1,16 @@
 """Every error that the code raises says what to do next, and docs/errors.md lists what there is."""
 
 import ast
-import importlib
-import pkgutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import kubenode
+from docs.generate.errors import errors_made, kinds
 from kubenode.errors import HostError, KubenodeError, TryLater, Untrusted
 from kubenode.trust.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "kubenode").rglob("*.py"))
-
-
-def kinds() -> dict[str, type[KubenodeError]]:
-    """Return every kind of error by its class name."""
-    for module in pkgutil.walk_packages(kubenode.__path__, "kubenode."):
-        if "__main__" not in module.name and ".mkosi." not in module.name:
-            importlib.import_module(module.name)
-    found: dict[str, type[KubenodeError]] = {}
-    todo: list[type[KubenodeError]] = [KubenodeError]
-    while todo:
-        kind = todo.pop()
-        found[kind.__name__] = kind
-        todo += kind.__subclasses__()
-    return found
 
 
 KINDS = kinds()
@@ -59,19 +42,10 @@ def may_be_empty(hint: ast.expr) -> bool:
     return False
 
 
-def errors_made(path: Path, text: str | None = None) -> Iterator[tuple[str, ast.Call, type[KubenodeError]]]:
-    """Yield (where, call, kind) for every error that a module makes, raised there or handed on."""
-    for node in ast.walk(ast.parse(path.read_text() if text is None else text)):
-        if isinstance(node, ast.Call):
-            name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            if name in KINDS:
-                yield f"{path.relative_to(ROOT)}:{node.lineno}", node, KINDS[name]
-
-
 def test_every_error_says_what_to_do_next() -> None:
-    made = [it for path in SOURCES for it in errors_made(path)]
+    made = [(path, *it) for path in SOURCES for it in errors_made(path.read_text(), KINDS)]
     assert len(made) > 500
-    assert [where for where, call, kind in made if not hinted(call, kind)] == []
+    assert [f"{path}:{call.lineno}" for path, call, kind in made if not hinted(call, kind)] == []
 
 
 @pytest.mark.parametrize(
@@ -89,8 +63,7 @@ def test_every_error_says_what_to_do_next() -> None:
     ],
 )
 def test_the_check_sees_what_it_should(code: str, ok: bool) -> None:
-    found = list(errors_made(ROOT / "kubenode" / "x.py", code.replace("return", "y =")))
-    assert [hinted(call, kind) for _, call, kind in found] == [ok]
+    assert [hinted(call, kind) for call, kind in errors_made(code.replace("return", "y ="), KINDS)] == [ok]
 
 
 @pytest.mark.parametrize("reason", Reason, ids=str)
