@@ -175,12 +175,14 @@ def _write_strings(folder: Path, credentials: Mapping[str, bytes]) -> dict[str, 
 
 def _address(fleet: Path, given: str | None) -> str:
     from kubenode.host.git_run import check_address, shown
+    from kubenode.host.mirror import addresses
 
     url = given or git(fleet, "remote", "get-url", "origin", check=False).text.strip()
     hint = "Say it with --fleet-url https://git.example.net/fleet.git"
     if not url or (given is None and url.startswith(("/", "."))):
         raise UsageError("nothing says where the machine fetches the fleet repo", hint=hint)
-    check_address(url)
+    if not addresses(url):
+        check_address(url)
     if _PASSWORD.search(url):
         raise UsageError(f"the address {shown(url)} has a password in it", hint=f"{hint}, without a password.")
     return url
