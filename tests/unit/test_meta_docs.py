@@ -23,7 +23,11 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for path in DOCUMENTS:
         text = path.read_text()
-        lines = [line.strip().removeprefix("$ ") for block in _BLOCK.findall(text) for line in block.splitlines()]
+        lines = [
+            line.strip().removeprefix("$ ")
+            for block in _BLOCK.findall(text)
+            for line in block.replace("\\\n", " ").splitlines()
+        ]
         lines = [line for line in lines if line.startswith(("kubenode ", "./run demo"))] + _INLINE.findall(text)
         found += [(path.relative_to(ROOT).as_posix(), line) for line in lines]
     return sorted(set(found))
