@@ -20,7 +20,7 @@ from kubenode.cli.clone import (
 )
 from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, say
+from kubenode.cli.output import Format, print_json, say, styled
 from kubenode.errors import ExitCode, FleetInvalid, KubenodeError, UsageError
 from kubenode.fleet.layout import Kind, path_of
 
@@ -157,9 +157,9 @@ def validate(
         print_json("Problems", {"problems": rows})
     else:
         for it in problems:
-            typer.echo(str(it))
-            if it.hint:
-                typer.echo(f"    {it.hint}")
+            colour = typer.colors.RED if it.severity is Severity.ERROR else typer.colors.YELLOW
+            typer.echo(f"{styled(str(it.location))}: {styled(it.severity, colour)}: {it.message} [{it.rule}]")
+            typer.echo(f"    {it.hint}")
     advice = len(problems) - len(errors)
     extra = f" and {_count(advice, 'warning')}" if advice else ""
     if errors:
