@@ -3,6 +3,7 @@
 import ast
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kubenode.plan.backoff import BUDGETS
 from kubenode.trust.reasons import Reason
 
 SOURCES = Path(kubenode.__file__).parent
+_OWN_WORDS = "(what the error or step itself says)"
 EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.OK: "done, or nothing to do",
     ExitCode.FAILURE: "failure",
@@ -108,14 +110,19 @@ def decisions(kind: str) -> list[tuple[str, tuple[str, ...]]]:
     for path in sorted([*(SOURCES / "plan").rglob("*.py"), *(SOURCES / "agent").rglob("*.py")]):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == kind:
-                words = [_told(it) for it in node.args]
+                words = [_said(it) for it in node.args]
                 found.setdefault(words[0], []).append(tuple(words[1:3]))
-    return [(name, _one(said)) for name, said in sorted(found.items()) if name != "…"]
+    return [(name, _one(said)) for name, said in sorted(found.items()) if name != _OWN_WORDS]
 
 
 def _one(said: list[tuple[str, ...]]) -> tuple[str, ...]:
     """Return what is said under one code, the longest of several that mean the same."""
     return max(said, key=lambda it: len(it[0]))
+
+
+def _said(node: ast.expr) -> str:
+    text = re.sub("…+", "…", _told(node))
+    return _OWN_WORDS if text == "…" else text
 
 
 def _told(node: ast.expr) -> str:
@@ -126,6 +133,8 @@ def _told(node: ast.expr) -> str:
             return "".join(_told(it) for it in values)
         case ast.BinOp(left, ast.Add(), right):
             return _told(left) + _told(right)
+        case ast.BoolOp(_, values):
+            return _told(values[-1])
     return "…"
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def _make_draft(fleet: Path, draft: Path) -> None:
         (draft / path).write_text(text.replace(good, bad))
 
 
-def _status(fleet: Path, node: str, runs: str, failed: str = "") -> dict[str, object]:
+def _status(fleet: Path, node: str, runs: str, failed: str = "") -> Mapping[str, object]:
     """Return what a machine would report that runs a release, and at which one it failed."""
 
     def pinned(version: str, field: str) -> str:

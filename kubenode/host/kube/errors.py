@@ -20,6 +20,8 @@ class ApiRefused(HostError):
 class Unauthorised(ApiRefused):
     """401: the server does not know this identity (an expired certificate, another cluster's CA)."""
 
+    advice = "Is it this cluster's kubeconfig, is the clock right? `kubenode kubeconfig` makes a new one."
+
 
 class Forbidden(ApiRefused):
     """403: the identity is known and lacks the right."""
@@ -28,17 +30,25 @@ class Forbidden(ApiRefused):
 class NotFound(ApiRefused):
     """404: there is no such object, or no such API."""
 
+    advice = "Is it still there, and is the kubeconfig of this cluster?"
+
 
 class Conflict(ApiRefused):
     """409: somebody else changed or created the object in between. What was read is out of date."""
+
+    advice = "Somebody else was faster: look again, then the same once more if it is still wanted."
 
 
 class Gone(ApiRefused):
     """410: a list took too long; its continuation is no longer served."""
 
+    advice = "Read the list again."
+
 
 class Invalid(ApiRefused):
     """422 or 400: the server understands the request and refuses its content."""
+
+    advice = "The server's own words above name the field."
 
 
 class NotOurs(HostError):
