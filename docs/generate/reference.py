@@ -30,8 +30,8 @@ that of `-C`, when it stands before what is completed, else the current folder.
 
 ## Manual pages
 
-Wheels bring them, in `share/man`: after `pip install`, `man kubenode` and `man kubenode-trust-verify` work when the `bin`
-folder of the environment is on `PATH`. `uv tool install` puts only the command there:
+Wheels bring them, in `share/man`: after `pip install`, `man kubenode` and `man kubenode-trust-verify` work when the
+`bin` folder of the environment is on `PATH`. `uv tool install` puts only the command there:
 `man -M "$(uv tool dir)/kubenode/share/man" kubenode`. In a clone: `man -l docs/man/kubenode.1`.
 """
 
