@@ -147,6 +147,9 @@ RULES: Mapping[str, Rule] = {
     "endpoint-differs": Rule(
         "kubeadm's endpoint is not the fleet's", "Make controlPlaneEndpoint that of fleet.yaml, or leave it out."
     ),
+    "kubelet-sync": Rule(
+        "a `syncFrequency` with which kubeadm's upgrades fail", "Write 2m or less; the kubelet's default is 1m."
+    ),
     "duplicate-kind": Rule("two kubeadm documents of one kind", "Keep one of the two."),
     "patch-name": Rule(
         "kubeadm would not read a patch of this name", "Name it TARGET[SUFFIX][+PATCHTYPE].EXTENSION, as kubeadm does."

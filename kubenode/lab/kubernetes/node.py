@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 from kubenode.host.kube.cluster import API_PORT
@@ -15,6 +16,8 @@ from kubenode.model.documents import Role
 from kubenode.model.state import Seed
 
 MEMORY_MIB = {Role.CONTROL_PLANE: 4096, Role.WORKER: 2048}
+IMAGES = {Role.CONTROL_PLANE: "*.tar", Role.WORKER: "pause_*.tar"}
+"""Which archives a machine needs, as a glob: importing is slow."""
 WORK = "/run/kubenode-lab"
 PRELUDE = 'import sys\nsys.path.insert(0, "/usr/lib/kubenode")\n'
 IMPORT = """
@@ -22,7 +25,7 @@ import pathlib, subprocess
 at = pathlib.Path("/run/kubenode-lab/images")
 at.mkdir(parents=True, exist_ok=True)
 subprocess.run(["mount", "-o", "ro", "/dev/vdb", at], check=True)
-for archive in sorted(at.glob("*.tar")):
+for archive in sorted(at.glob(wanted)):
     print("importing", archive.name, flush=True)
     subprocess.run([at / "ctr", "--namespace", "k8s.io", "images", "import", "--local", archive], check=True)
 subprocess.run(["umount", at], check=True)
@@ -43,6 +46,7 @@ class ClusterNode(LabNode):
         shared: SharedNetwork,
         credentials: Mapping[str, bytes],
         api_port: int | None,
+        clock: datetime | None = None,
     ) -> None:
         """`disk` is a release's disk image, `images` a disk with image archives.
 
@@ -55,6 +59,7 @@ class ClusterNode(LabNode):
             "forward": {} if api_port is None else {api_port: API_PORT},
             "disks": (images,),
             "shared": shared,
+            "clock": clock,
         }
         more = {**credentials, **system_credentials(member)}
         super().__init__(member.name, disk, work, seed, manual=True, hardware=hardware, more=more)
@@ -111,8 +116,8 @@ class ClusterNode(LabNode):
         return said
 
     def import_images(self) -> None:
-        """Import every archive of the images disk into containerd's store."""
-        self.script("import", IMPORT, 1800)
+        """Import the archives that its role needs from the images disk into containerd's store."""
+        self.script("import", IMPORT, 1800, wanted=IMAGES[self.member.role])
 
     def _sub_state(self, unit: str) -> str:
         words = ["/usr/bin/systemctl", "show", "--value", "--property=SubState", unit]
