@@ -26,7 +26,8 @@ kubenode --show-completion         # prints the script, to put it where you like
 ```
 
 Besides commands and options it completes channels, releases, nodes, pools, secrets and image recipes of the fleet repo:
-that of `-C`, when it stands before what is completed, else the current folder.
+that of `-C`, when it stands before what is completed, else the current folder. bash breaks words at colons, so
+`--for node:NAME` is completed as a whole, before the colon is typed.
 
 ## Manual pages
 
