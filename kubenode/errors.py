@@ -5,6 +5,7 @@ Every error that may reach a person is a `KubenodeError`. Only `kubenode.cli` tu
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 
 class ExitCode(IntEnum):
@@ -32,14 +33,19 @@ class Location:
 
 
 class KubenodeError(Exception):
-    """Base of every error meant for people: a message (what and why), a hint (what to do), perhaps a location."""
+    """Base of every error meant for people: a message (what and why), a hint (what to do), perhaps a location.
+
+    Who raises one says what to do next. Only kinds that always ask for the same have an `advice`, the hint for when
+    none is given; tests/unit/test_meta_errors.py finds a raise without either.
+    """
 
     exit_code = ExitCode.FAILURE
+    advice: ClassVar[str] = ""
 
     def __init__(self, message: str, *, hint: str = "", location: Location | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.advice
         self.location = location
 
     def __str__(self) -> str:
@@ -57,14 +63,17 @@ class FleetInvalid(KubenodeError):
 
 
 class Untrusted(KubenodeError):
-    """Evidence was refused; `reason` is a code of `kubenode.trust.reasons.Reason`, `subject` what it is about."""
+    """Evidence was refused; `reason` is a code of `kubenode.trust.reasons.Reason`, `subject` what it is about.
+
+    A reason has an advice of its own, which is the hint for when none is given.
+    """
 
     exit_code = ExitCode.UNTRUSTED
 
     def __init__(
         self, reason: str, message: str, *, subject: str = "", hint: str = "", location: Location | None = None
     ) -> None:
-        super().__init__(message, hint=hint, location=location)
+        super().__init__(message, hint=hint or getattr(reason, "advice", ""), location=location)
         self.reason = reason
         self.subject = subject
 
@@ -73,6 +82,7 @@ class TryLater(KubenodeError):
     """Something outside is not reachable or busy now; the same call may succeed later."""
 
     exit_code = ExitCode.TRY_LATER
+    advice = "Call the same again in a while; nodes do so by themselves at their next tick."
 
 
 class HostError(KubenodeError):
@@ -82,8 +92,11 @@ class HostError(KubenodeError):
 class NoSpace(HostError):
     """Not enough free space; the message names the file system, what is needed and what is free (bytes)."""
 
+    advice = "Free some space there (`du -xh -d1`), then the same again; a node needs nothing but the space."
+
 
 class StateLost(KubenodeError):
     """State that must never be rebuilt (trust.json, poisoned digests) is unreadable in both copies."""
 
     exit_code = ExitCode.STUCK
+    advice = "Install the machine again with a new seed: without its trust state it could be taken back unnoticed."

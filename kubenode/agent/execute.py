@@ -72,7 +72,10 @@ def execute(action: Action, hands: Hands) -> None:
             pass
         case _:
             if hands.cluster is None or hands.kubeadm is None:
-                raise HostError(f"{type(action).__name__} is nothing for a machine that is no part of a cluster")
+                raise HostError(
+                    f"{type(action).__name__} is nothing for a machine that is no part of a cluster",
+                    hint="This is a mistake in kubenode: report it with the journal of kubenode-reconcile.service.",
+                )
             execute_in_cluster(action, hands.cluster, hands.kubeadm)
 
 
@@ -174,7 +177,10 @@ def _resume(release: Release, artifact: Artifact, hands: Hands) -> _Refused | No
             rest = hands.stores.artifact(release.version, name, kept)
             hands.staging.append(digest, name, _checked(rest, artifact, verifier, hands.progress))
         if verifier.size < artifact.size:
-            raise TryLater(f"the download of {name} ended at {verifier.size} of {artifact.size} bytes")
+            raise TryLater(
+                f"the download of {name} ended at {verifier.size} of {artifact.size} bytes",
+                hint="The store or something before it cut the answer short; the next tick goes on where it ended.",
+            )
         verifier.finish()
     except Untrusted as refusal:
         return _Refused(refusal, from_start=kept == 0)

@@ -16,6 +16,7 @@ from kubenode.trust.freshness import Verdict, judge
 from kubenode.trust.reasons import Reason
 
 _NEVER_REACHED = "this machine has not reached its fleet repo yet"
+_FIRST_CONTACT = "Check the network, DNS and the fleetUrl of the seed (seed.json); each tick tries again."
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def follow(source: FleetSource, seed: Seed, trust: TrustState | None, now: datet
     failure = _fetch(source, trust) if fetch else None
     head = source.stored_head()
     if head is None:
-        raise failure or TryLater(_NEVER_REACHED)
+        raise failure or TryLater(_NEVER_REACHED, hint=_FIRST_CONTACT)
     anchor = source.anchor(start)
     refusal = failure if isinstance(failure, Untrusted) else None
     if head != start:
@@ -93,7 +94,7 @@ def stored(source: FleetSource, seed: Seed, trust: TrustState | None, now: datet
     Of stamps only the remembered one counts: what a mirror offers must not fail the health gate of a trial boot.
     """
     if trust is None and source.stored_head() is None:
-        raise TryLater(_NEVER_REACHED)
+        raise TryLater(_NEVER_REACHED, hint=_FIRST_CONTACT)
     anchor = source.anchor(trust.commit if trust is not None else seed.anchor)
     tree = _tree(source, trust_anchor(anchor), seed)
     return Followed(tree, _judge(source, tree, seed, trust, None, now))

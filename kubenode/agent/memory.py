@@ -60,7 +60,10 @@ class Memory:
     def poison(self, action: PoisonRelease, reason: str) -> None:
         """Remember a failed trial for ever."""
         if self.trust is None:
-            raise StateLost("there is no trust state to remember a failed trial in")
+            raise StateLost(
+                "there is no trust state to remember a failed trial in",
+                hint="Install the machine again: without trust.json a rollback of the fleet could not be noticed.",
+            )
         bad = Poisoned(action.version, action.root_hash, action.manifest, reason)
         self._keep_trust(replace(self.trust, poisoned=(*self.trust.poisoned, bad)))
 

@@ -14,13 +14,13 @@ INTERRUPTED = 130
 """128 and the number of SIGINT, as shells report it."""
 
 
-def new_app() -> typer.Typer:
-    """Return the root of a command tree, without commands."""
+def new_app(*, completion: bool = False) -> typer.Typer:
+    """Return the root of a command tree, without commands; `completion` offers to install the shell's completion."""
     app = typer.Typer(
         name="kubenode",
         help="Kubernetes nodes kept by a signed git repository.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=completion,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
@@ -47,7 +47,12 @@ def run(app: typer.Typer) -> None:
     except OSError as error:
         # Files that cannot be read or written: the same few reasons everywhere (rights, no space, a folder instead).
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        output.show_error(HostError(f"{where}{error.strerror or error}"))
+        output.show_error(
+            HostError(
+                f"{where}{error.strerror or error}",
+                hint="Check the rights, the free space, and that the path is a file or a folder as the command wants.",
+            )
+        )
         try:
             sys.stdout.flush()
         except OSError:

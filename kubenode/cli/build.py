@@ -9,10 +9,12 @@ import typer
 
 from kubenode import __version__
 from kubenode.cli.clone import git, repository, uncommitted
+from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder
 from kubenode.cli.output import say
 from kubenode.cli.release import policy_in, sha256_of
 from kubenode.errors import HostError, Untrusted, UsageError
+from kubenode.fleet.layout import Kind
 
 if TYPE_CHECKING:
     from kubenode.image.sign import LocalSigner, ServiceSigner
@@ -31,7 +33,9 @@ def register(app: typer.Typer) -> None:
 
 
 def build(
-    image: Annotated[str, typer.Argument(help="Recipe in images/, for example node.")],
+    image: Annotated[
+        str, typer.Argument(help="Recipe in images/, for example node.", autocompletion=names(Kind.IMAGE))
+    ],
     version: Annotated[str, typer.Option(help="Version of the release, for example 2026.11.2.")],
     sigstore: Annotated[
         str,
@@ -68,7 +72,9 @@ def build(
     try:
         wanted = Version(version)
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            str(error), hint="For example --version 2026.11.2: two to four dotted numbers without leading zeros."
+        ) from error
     changed = uncommitted(fleet)
     if changed:
         raise UsageError(

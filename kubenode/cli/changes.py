@@ -159,7 +159,10 @@ def approve(change: Change, signer: "SshSigner") -> Change:
     # Judged before the branch moves: what would not count must not replace what is there.
     _, assessment = _measure(change.fleet, oid)
     if not has_approved(assessment, signer.public()):
-        raise HostError(f"the approval in the new commit {oid[:12]} does not count; the branch was left alone")
+        raise HostError(
+            f"the approval in the new commit {oid[:12]} does not count; the branch was left alone",
+            hint="Is the signing key one that trust/policy.yaml lists for you? `kubenode trust show` prints them.",
+        )
     move = ("update-ref", "-m", "kubenode trust: approval added", change.branch, oid, commit.oid)
     try:
         git(change.fleet, *move)

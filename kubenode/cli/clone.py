@@ -211,4 +211,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
-        raise HostError(f"{path} cannot be written: {error.strerror}") from error
+        raise HostError(
+            f"{path} cannot be written: {error.strerror}",
+            hint="Check the rights of the folder and the free space, then the same command again.",
+        ) from error

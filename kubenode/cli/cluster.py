@@ -61,7 +61,10 @@ def kubeconfig(
     now = SystemClock().now()
     address = f"https://{server.removeprefix('https://')}" if server else load_kubeconfig(ADMIN).server
     if not re.fullmatch(r"https://(\[[0-9A-Fa-f:]+\]|[0-9A-Za-z.-]+):[0-9]{1,5}", address):
-        raise UsageError(f"{server or address!r} is no address: HOST:PORT, for example k8s.example.net:6443")
+        raise UsageError(
+            f"{server or address!r} is no address: HOST:PORT, for example k8s.example.net:6443",
+            hint="Name it with --server, as spec.cluster.endpoint in fleet.yaml does.",
+        )
     signer = signer_of(ca / "ca")
     if signer is None:
         raise HostError(f"{ca} has no ca.crt with ca.key", hint="Run it on a control plane, or name --ca FOLDER.")

@@ -1,4 +1,4 @@
-"""Commands that run virtual machines: demo, and doctor, which says what this machine lacks."""
+"""The command demo: the whole story in a virtual machine."""
 
 import shutil
 from pathlib import Path
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command()(demo)
-    app.command()(doctor)
 
 
 def demo(
@@ -62,37 +61,6 @@ def demo(
     say(f"{len(story.checks) - len(failed)} of {len(story.checks)} checks held after {minutes} min {seconds} s.")
     if failed:
         raise typer.Exit(int(ExitCode.FAILURE))
-
-
-def doctor(
-    install: Annotated[bool, typer.Option("--install", help="Install what is missing, after asking.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
-    """Say what this machine lacks for the laptop, for building images and for virtual machines.
-
-    Example: kubenode doctor --install
-    """
-    from kubenode.host import requirements
-
-    groups = (
-        ("laptop", requirements.LAPTOP),
-        ("builder", requirements.BUILDER),
-        ("virtual machines", requirements.LAB),
-    )
-    rows = [
-        (group, it.package, it.purpose, "found" if it.present else "missing") for group, known in groups for it in known
-    ]
-    print_table(("For", "Package", "Needed for", "State"), rows)
-    needed = requirements.missing([it for _, known in groups for it in known])
-    if not needed:
-        say("Nothing is missing.")
-        return
-    if install:
-        install_missing(needed, yes=yes)
-        say("Everything is installed now.")
-        return
-    say(f"{len(needed)} missing. Install with: {' '.join(requirements.install_command(needed))}")
-    raise typer.Exit(int(ExitCode.FAILURE))
 
 
 def install_missing(needed: "tuple[Requirement, ...]", *, yes: bool) -> None:

@@ -18,9 +18,11 @@ from kubenode.cli.clone import (
     uncommitted,
     write_file,
 )
+from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, say
+from kubenode.cli.output import Format, print_json, say, styled
 from kubenode.errors import ExitCode, FleetInvalid, KubenodeError, UsageError
+from kubenode.fleet.layout import Kind, path_of
 
 if TYPE_CHECKING:
     from kubenode.fleet.problems import Problem
@@ -155,9 +157,9 @@ def validate(
         print_json("Problems", {"problems": rows})
     else:
         for it in problems:
-            typer.echo(str(it))
-            if it.hint:
-                typer.echo(f"    {it.hint}")
+            colour = typer.colors.RED if it.severity is Severity.ERROR else typer.colors.YELLOW
+            typer.echo(f"{styled(str(it.location))}: {styled(it.severity, colour)}: {it.message} [{it.rule}]")
+            typer.echo(f"    {it.hint}")
     advice = len(problems) - len(errors)
     extra = f" and {_count(advice, 'warning')}" if advice else ""
     if errors:
@@ -167,8 +169,12 @@ def validate(
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="Release version, for example 2026.11.2.")],
-    channel: Annotated[str, typer.Argument(help="Channel: stable, beta or nightly.")],
+    version: Annotated[
+        str, typer.Argument(help="Release version, for example 2026.11.2.", autocompletion=names(Kind.RELEASE))
+    ],
+    channel: Annotated[
+        str, typer.Argument(help="Channel: stable, beta or nightly.", autocompletion=names(Kind.CHANNEL))
+    ],
     fleet: FleetFolder = Path(),
     message: Annotated[str | None, typer.Option("--message", "-m", help="Commit message.")] = None,
 ) -> None:
@@ -176,7 +182,7 @@ def promote(
 
     Example: kubenode promote 2026.11.2 stable -C homelab
     """
-    from kubenode.fleet.layout import Kind, names_of, path_of
+    from kubenode.fleet.layout import names_of
     from kubenode.fleet.promote import promote as edit
 
     repository(fleet)

@@ -1,10 +1,10 @@
 """The command on laptops and builders: everything."""
 
-from kubenode.cli import build, cluster, demo, fleet, lab, node, plan, publish, secrets, seed, trust, verify
+from kubenode.cli import build, cluster, demo, doctor, fleet, lab, node, plan, publish, secrets, seed, trust, verify
 from kubenode.cli.app import new_app, run
 
-app = new_app()
-for module in (fleet, trust, secrets, seed, plan, build, publish, verify, node, cluster, demo, lab):
+app = new_app(completion=True)
+for module in (fleet, trust, secrets, seed, plan, build, publish, verify, node, cluster, demo, doctor, lab):
     module.register(app)
 
 

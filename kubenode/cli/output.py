@@ -44,9 +44,9 @@ def say(sentence: str) -> None:
 def show_error(error: KubenodeError, lines: Sequence[str] = ()) -> None:
     """Print what went wrong, where, and what to do next, on stderr; `lines` say it at more length than one sentence."""
     said = "\n".join(lines) or error
-    typer.echo(f"{_styled('Error:', typer.colors.RED)} {said}", err=True)
+    typer.echo(f"{styled('Error:', typer.colors.RED)} {said}", err=True)
     if error.hint:
-        typer.echo(f"{_styled('Hint:')} {error.hint}", err=True)
+        typer.echo(f"{styled('Hint:')} {error.hint}", err=True)
 
 
 def show_refusal(
@@ -76,6 +76,6 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console(width=width, markup=False, highlight=False).print(table)
 
 
-def _styled(text: str, colour: str | None = None) -> str:
+def styled(text: str, colour: str | None = None) -> str:
     """Return text for a terminal; see https://no-color.org for NO_COLOR. What goes to a file is stripped by echo."""
     return text if os.environ.get("NO_COLOR") else typer.style(text, fg=colour, bold=True)

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from kubenode.cli.complete import names, secret_readers
 from kubenode.cli.options import FleetFolder
 from kubenode.cli.output import say
 from kubenode.errors import HostError, KubenodeError, UsageError
+from kubenode.fleet.layout import Kind
 
 Keys = Annotated[
     list[Path] | None,
@@ -26,11 +28,16 @@ def register(app: typer.Typer) -> None:
 
 
 def seal(
-    name: Annotated[str | None, typer.Argument(help="Name of the secret.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the secret.", autocompletion=names(Kind.SEALED_SECRET))
+    ] = None,
     file: Annotated[Path, typer.Argument(help="File with the secret; - reads stdin.")] = _STDIN,
     fleet: FleetFolder = Path(),
     readers: Annotated[
-        list[str] | None, typer.Option("--for", help="Who needs it: node:NAME, pool:NAME or role:ROLE; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--for", help="Who needs it: node:NAME, pool:NAME or role:ROLE; repeatable.", autocompletion=secret_readers
+        ),
     ] = None,
     operators: Annotated[
         list[str] | None,
@@ -213,7 +220,7 @@ def _seal_tokens(fleet: Path, operators: list[str] | None) -> None:
 
 
 def unseal(
-    name: Annotated[str, typer.Argument(help="Name of the secret.")],
+    name: Annotated[str, typer.Argument(help="Name of the secret.", autocompletion=names(Kind.SEALED_SECRET))],
     fleet: FleetFolder = Path(),
     identity: Keys = None,
     output: Annotated[

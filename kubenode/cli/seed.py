@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import authenticated, commit_of, git, repository
+from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say
 from kubenode.errors import FleetInvalid, UsageError
+from kubenode.fleet.layout import Kind, path_of
 
 if TYPE_CHECKING:
     from kubenode.model.documents import FleetDocuments
@@ -26,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 
 def seed(
-    node: Annotated[str, typer.Argument(help="Name of the machine, as in nodes/NODE.yaml.")],
+    node: Annotated[
+        str, typer.Argument(help="Name of the machine, as in nodes/NODE.yaml.", autocompletion=names(Kind.NODE))
+    ],
     fleet: FleetFolder = Path(),
     out: Annotated[Path | None, typer.Option(help="Folder for the seed, else NODE.seed beside the fleet repo.")] = None,
     fleet_url: Annotated[
@@ -54,7 +58,6 @@ def seed(
     Example: kubenode seed cp-1 -C homelab --fleet-url https://git.example.net/fleet.git
     """
     from kubenode.fleet.identity import with_recipient
-    from kubenode.fleet.layout import Kind, path_of
     from kubenode.fleet.load import load_fleet
     from kubenode.host import seed as format_of
     from kubenode.host.files import write_atomically, write_new
@@ -172,12 +175,14 @@ def _write_strings(folder: Path, credentials: Mapping[str, bytes]) -> dict[str, 
 
 def _address(fleet: Path, given: str | None) -> str:
     from kubenode.host.git_run import check_address, shown
+    from kubenode.host.mirror import addresses
 
     url = given or git(fleet, "remote", "get-url", "origin", check=False).text.strip()
     hint = "Say it with --fleet-url https://git.example.net/fleet.git"
     if not url or (given is None and url.startswith(("/", "."))):
         raise UsageError("nothing says where the machine fetches the fleet repo", hint=hint)
-    check_address(url)
+    if not addresses(url):
+        check_address(url)
     if _PASSWORD.search(url):
         raise UsageError(f"the address {shown(url)} has a password in it", hint=f"{hint}, without a password.")
     return url

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import git, repository
+from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, show_refusal
 from kubenode.cli.release import policy_in
 from kubenode.errors import TryLater, Untrusted, UsageError
+from kubenode.fleet.layout import Kind
 
 if TYPE_CHECKING:
     from kubenode.model.version import Version
@@ -28,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     release: Annotated[str, typer.Argument(help="Release folder, or its URL in a store.")],
-    channel: Annotated[str, typer.Option(help="Channel whose builders are accepted.")],
+    channel: Annotated[
+        str, typer.Option(help="Channel whose builders are accepted.", autocompletion=names(Kind.CHANNEL))
+    ],
     fleet: FleetFolder = Path(),
     output: Output = Format.TABLE,
 ) -> None:
@@ -223,7 +227,10 @@ def _locate(release: str) -> "tuple[str, Version, Path | None]":
 
     scheme = urlsplit(release).scheme if "://" in release else "file"
     if scheme not in ("file", "http", "https"):
-        raise UsageError(f"{release} is not a folder and not an http://, https:// or file:// URL")
+        raise UsageError(
+            f"{release} is not a folder and not an http://, https:// or file:// URL",
+            hint="Name the folder that `kubenode build` made (out/VERSION), or STORE/VERSION as a URL.",
+        )
     folder = None
     if scheme == "file":
         folder = Path(unquote(urlsplit(release).path) if "://" in release else release).resolve()

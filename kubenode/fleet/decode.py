@@ -45,7 +45,11 @@ def check_header(document: Document, kind: Kind, name: str | None) -> str:
     found = top.part("metadata").text("name")
     if name is not None and found != name:
         where = document.locate("metadata", "name")
-        raise FleetInvalid(f"metadata.name is {found[:80]!r}, but the file is called {name!r}", location=where)
+        raise FleetInvalid(
+            f"metadata.name is {found[:80]!r}, but the file is called {name!r}",
+            location=where,
+            hint="Make them the same: a document's name is its file name without .yaml.",
+        )
     return found
 
 

@@ -27,7 +27,11 @@ class Fields:
         if value is None:  # An absent optional mapping reads as an empty one.
             value = {}
         if not isinstance(value, dict):
-            raise FleetInvalid(f"{self._name()} must be a mapping", location=document.locate(*at))
+            raise FleetInvalid(
+                f"{self._name()} must be a mapping",
+                location=document.locate(*at),
+                hint="Write `name: value` lines below it, indented by two spaces.",
+            )
         self._value: dict[str, Any] = value
 
     def part(self, name: str) -> "Fields":
@@ -75,7 +79,11 @@ class Fields:
                 found.append(parse(self._scalar(value)))
             except ValueError as error:
                 where = self._document.locate(*self._at, name, index)
-                raise FleetInvalid(f"{self._name(name)}[{index}]: {error}", location=where) from error
+                raise FleetInvalid(
+                    f"{self._name(name)}[{index}]: {error}",
+                    location=where,
+                    hint="docs/fleet-format.md explains every field, with examples.",
+                ) from error
         return tuple(found)
 
     def scalar_or(self, name: str, parse: Callable[[str], T], default: T) -> T:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kubenode.errors import FleetInvalid, Location
+from kubenode.fleet.rules import RULES
 
 
 class Severity(StrEnum):
@@ -39,8 +40,8 @@ class Problem:
 def problem(
     where: Location, rule: str, message: str, hint: str = "", *, severity: Severity = Severity.ERROR
 ) -> Problem:
-    """Return a problem at a location."""
-    return Problem(where.path, where.line, where.column, rule, message, hint, severity)
+    """Return a problem at a location; without a hint of its own it has the advice of its rule."""
+    return Problem(where.path, where.line, where.column, rule, message, hint or RULES[rule].advice, severity)
 
 
 def from_error(error: FleetInvalid, rule: str, path: str) -> Problem:

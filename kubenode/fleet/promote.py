@@ -26,7 +26,11 @@ def promote(channel_yaml: bytes, version: str) -> bytes:
     text = channel_yaml.decode()
     node = node_at(text, "spec", "releases")
     if node is None or not isinstance(node.value, list):
-        raise FleetInvalid("spec.releases is not a list", location=Location(path_of(Kind.CHANNEL, name)))
+        raise FleetInvalid(
+            "spec.releases is not a list",
+            location=Location(path_of(Kind.CHANNEL, name)),
+            hint="Write a list, newest first: one line with a dash for each version.",
+        )
     start = node.start_mark.index
     if not node.value:
         return f"{text[:start]}[{quoted(new.text)}]{text[node.end_mark.index :]}".encode()
@@ -69,7 +73,9 @@ def release_document(
         if kubernetes is not None:
             lines.append(f"  kubernetes: {scalars.kubernetes(kubernetes)}")
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(
+            str(error), hint="This comes from the release's manifest: build and publish the release again."
+        ) from error
     if floor is not None:
         lines.append(f"  floor: {quoted(_version(floor).text)}")
     if notes:

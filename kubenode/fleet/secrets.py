@@ -108,7 +108,11 @@ def _usable(text: str, whose: str, where: Location) -> str:
     try:
         return canonical(text)
     except ValueError as error:
-        raise FleetInvalid(f"the age recipient of {whose} cannot be used: {error}", location=where) from error
+        raise FleetInvalid(
+            f"the age recipient of {whose} cannot be used: {error}",
+            location=where,
+            hint="Recipients are age1... or the line of an SSH key (ed25519, RSA): see docs/secrets.md.",
+        ) from error
 
 
 def all_recipients(sealed: Sealed) -> list[str]:
@@ -218,7 +222,11 @@ def render(secret: SealedSecret, old: bytes | None = None) -> bytes:
             pass  # Not laid out as kubenode does: written anew.
     data = "\n".join([*_head_lines(secret), *(f"  {line}" for line in _seal_lines(secret.sealed)), ""]).encode()
     if decode.sealed_secret(load(data, path), secret.name) != secret:
-        raise FleetInvalid(f"{path} cannot be written", location=Location(path))
+        raise FleetInvalid(
+            f"{path} cannot be written",
+            location=Location(path),
+            hint="Move the description away, and seal the secret again with --for; it writes a new one.",
+        )
     return data
 
 

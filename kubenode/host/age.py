@@ -58,7 +58,10 @@ def seal(plain: bytes, recipients: Sequence[str]) -> bytes:
             parse = pyrage.x25519.Recipient if recipient.startswith("age1") else pyrage.ssh.Recipient
             keys.append(parse.from_str(recipient))
         except pyrage.RecipientError as error:
-            raise UsageError(f"nothing can be sealed to {recipient[:80]}: {error}") from error
+            raise UsageError(
+                f"nothing can be sealed to {recipient[:80]}: {error}",
+                hint="Recipients are age1... or the line of an SSH key (ed25519, RSA); others can only sign.",
+            ) from error
     if not keys:
         raise UsageError("there is nobody to seal to", hint="Name an operator.")
     sealed: bytes = pyrage.encrypt(plain, keys, armored=True)

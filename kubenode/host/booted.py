@@ -13,6 +13,14 @@ from kubenode.host.paths import Paths
 from kubenode.host.uki import os_release, root_hashes
 from kubenode.model.version import Version
 
+_NOT_OURS = (
+    "This machine does not run a kubenode image as it was built. On a laptop use `kubenode plan`; a node whose boot "
+    "files were changed is installed again."
+)
+_ODD_ESP = (
+    "Is the EFI partition mounted at /efi and efivarfs at /sys/firmware/efi/efivars? `kubenode reconcile` needs root."
+)
+
 DmTable = Callable[[], str]
 """Returns the device mapper table of the root file system, one line."""
 
@@ -40,13 +48,16 @@ def running(paths: Paths, dm_table: DmTable = dmsetup_table) -> Running:
     asked = set(root_hashes(read_text(paths.cmdline)))
     if asked != {enforced}:
         raise HostError(
-            f"the kernel enforces the root hash {enforced}, its command line says {', '.join(sorted(asked)) or 'none'}"
+            f"the kernel enforces the root hash {enforced}, its command line says {', '.join(sorted(asked)) or 'none'}",
+            hint=_NOT_OURS,
         )
     text = os_release(read_text(paths.os_release)).get("IMAGE_VERSION", "")
     try:
         return Running(Version(text), enforced)
     except ValueError as error:
-        raise HostError(f"IMAGE_VERSION in {paths.os_release} is {text[:40]!r}, which is not a version") from error
+        raise HostError(
+            f"IMAGE_VERSION in {paths.os_release} is {text[:40]!r}, which is not a version", hint=_NOT_OURS
+        ) from error
 
 
 def table_hash(table: str) -> str:
@@ -57,7 +68,7 @@ def table_hash(table: str) -> str:
     fields = table.split()
     # start length "verity" version data hash data-block hash-block blocks first-hash-block algorithm digest salt ...
     if len(fields) < 13 or fields[2] != "verity" or not _HASH.fullmatch(fields[11]):
-        raise HostError("the root file system is not protected by dm-verity with a sha256 root hash")
+        raise HostError("the root file system is not protected by dm-verity with a sha256 root hash", hint=_NOT_OURS)
     return fields[11]
 
 
@@ -83,7 +94,9 @@ def is_trial(paths: Paths, own: tuple[EntryFile, ...]) -> bool:
         return False
     name = parse_name(PureWindowsPath(booted).name)
     if name is None or name.left is None:
-        raise HostError(f"{paths.boot_count.name} names {booted!r}, which is not a counted entry of this image")
+        raise HostError(
+            f"{paths.boot_count.name} names {booted!r}, which is not a counted entry of this image", hint=_ODD_ESP
+        )
     files = [file for file in own if file.name.version == name.version]
     if any(file.name.left is None for file in files):
         return False
@@ -95,7 +108,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}") from error
+        raise HostError(f"{path} cannot be read: {error.strerror}", hint=_ODD_ESP) from error
 
 
 def _counted_path(variable: Path) -> str | None:
@@ -104,8 +117,8 @@ def _counted_path(variable: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HostError(f"the EFI variable {variable.name} cannot be read: {error.strerror}") from error
+        raise HostError(f"the EFI variable {variable.name} cannot be read: {error.strerror}", hint=_ODD_ESP) from error
     try:
         return raw[_ATTRIBUTES:].decode("utf-16-le").rstrip("\0")
     except UnicodeDecodeError as error:
-        raise HostError(f"the EFI variable {variable.name} is not UTF-16") from error
+        raise HostError(f"the EFI variable {variable.name} is not UTF-16", hint=_ODD_ESP) from error

@@ -13,6 +13,11 @@ from kubenode.host.gpt import GptPartition, read_gpt
 from kubenode.host.paths import Paths
 from kubenode.model.observed import Slot
 
+_LAYOUT = (
+    "The disk is not laid out as a kubenode image lays it out (docs/host.md): see lsblk -o NAME,PARTLABEL,PARTUUID. "
+    "Was a second disk with a kubenode image attached? Take it away and restart."
+)
+
 MAPPED_ROOT = "root"
 """The device mapper name that systemd-veritysetup-generator gives the root file system."""
 NEUTRAL = "6b756265-6e6f-6465-"
@@ -52,7 +57,7 @@ class SlotPartitions:
                 if file.read(len(_VERITY_SIGNATURE)) != _VERITY_SIGNATURE:
                     return None
         except OSError as error:
-            raise HostError(f"{self.verity.node} cannot be read: {error.strerror}") from error
+            raise HostError(f"{self.verity.node} cannot be read: {error.strerror}", hint=_LAYOUT) from error
         return uuids[0].hex + uuids[1].hex
 
 
@@ -71,7 +76,9 @@ class Disk:
         slaves = self._slaves()
         disks = {self._link(slave).parent.name for slave in slaves}
         if len(disks) != 1:
-            raise HostError(f"the root file system is on {len(disks)} disks ({', '.join(sorted(disks))}), not on one")
+            raise HostError(
+                f"the root file system is on {len(disks)} disks ({', '.join(sorted(disks))}), not on one", hint=_LAYOUT
+            )
         self.name = disks.pop()
         self.device = self._dev / self.name
         self._sector = self._number(self._block / self.name / "queue/logical_block_size", 512)
@@ -88,7 +95,9 @@ class Disk:
     def _partition(self, table: tuple[GptPartition, ...], label: str) -> Partition:
         entries = [entry for entry in table if entry.label == label]
         if len(entries) != 1:
-            raise HostError(f"disk {self.device} has {len(entries)} partitions with the label {label}, not one")
+            raise HostError(
+                f"disk {self.device} has {len(entries)} partitions with the label {label}, not one", hint=_LAYOUT
+            )
         entry = entries[0]
         for folder in (self._block / self.name).resolve().iterdir():
             if (folder / "partition").exists() and self._number(folder / "partition") == entry.number:
@@ -100,7 +109,7 @@ class Disk:
                         hint="the disk was partitioned again while it was in use: restart the machine",
                     )
                 return Partition(entry, self._dev / folder.name)
-        raise HostError(f"the kernel does not know partition {entry.number} ({label}) of {self.device}")
+        raise HostError(f"the kernel does not know partition {entry.number} ({label}) of {self.device}", hint=_LAYOUT)
 
     def _slaves(self) -> list[str]:
         for folder in sorted(self._block.glob("dm-*")):
@@ -108,7 +117,9 @@ class Disk:
                 slaves = sorted(link.name for link in (folder / "slaves").iterdir())
                 if len(slaves) == 2:
                     return slaves
-                raise HostError(f"the mapped device `{MAPPED_ROOT}` is made of {len(slaves)} devices, not of two")
+                raise HostError(
+                    f"the mapped device `{MAPPED_ROOT}` is made of {len(slaves)} devices, not of two", hint=_LAYOUT
+                )
         raise HostError(
             f"there is no mapped device `{MAPPED_ROOT}`: this machine does not run a kubenode image",
             hint="this command works on nodes only",
@@ -118,29 +129,31 @@ class Disk:
         for slot in Slot:
             if labels == {f"root-{slot}", f"root-{slot}-verity"}:
                 return slot
-        raise HostError(f"the root file system is on the partitions {', '.join(sorted(labels))}, which are not a slot")
+        raise HostError(
+            f"the root file system is on the partitions {', '.join(sorted(labels))}, which are not a slot", hint=_LAYOUT
+        )
 
     def _label(self, name: str) -> str:
         for line in self._text(self._block / name / "uevent").splitlines():
             if line.startswith("PARTNAME="):
                 return line.removeprefix("PARTNAME=")
-        raise HostError(f"{name} is not a partition with a label")
+        raise HostError(f"{name} is not a partition with a label", hint=_LAYOUT)
 
     def _link(self, name: str) -> Path:
         try:
             return (self._block / name).resolve(strict=True)
         except OSError as error:
-            raise HostError(f"the device {name} cannot be found in sysfs: {error.strerror}") from error
+            raise HostError(f"the device {name} cannot be found in sysfs: {error.strerror}", hint=_LAYOUT) from error
 
     def _number(self, path: Path, default: int | None = None) -> int:
         if default is not None and not path.exists():
             return default
         with suppress(ValueError):
             return int(self._text(path))
-        raise HostError(f"{path} does not hold a number")
+        raise HostError(f"{path} does not hold a number", hint=_LAYOUT)
 
     def _text(self, path: Path) -> str:
         try:
             return path.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise HostError(f"{path} cannot be read: {error.strerror}") from error
+            raise HostError(f"{path} cannot be read: {error.strerror}", hint=_LAYOUT) from error

@@ -104,7 +104,10 @@ def free_bytes(folder: Path) -> int:
     try:
         stat = os.statvfs(folder)
     except OSError as error:
-        raise HostError(f"the free space of {folder} cannot be read: {error.strerror}") from error
+        raise HostError(
+            f"the free space of {folder} cannot be read: {error.strerror}",
+            hint="Is the file system still mounted and healthy? See `findmnt` and `dmesg`.",
+        ) from error
     return stat.f_bavail * stat.f_frsize
 
 
@@ -134,7 +137,10 @@ def host_errors(what: str, folder: Path, needed: int = 0) -> Iterator[None]:
             with suppress(HostError):
                 free = free_bytes(folder)
             raise no_space(folder, needed, free) from error
-        raise HostError(f"{what}: {error.strerror or error}") from error
+        raise HostError(
+            f"{what}: {error.strerror or error}",
+            hint="Does the folder exist, may you write to it, is its file system healthy (`findmnt`, `df`, `dmesg`)?",
+        ) from error
 
 
 def _remove_leftovers(path: Path) -> None:

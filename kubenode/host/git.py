@@ -73,7 +73,10 @@ class FleetRepository:
         """
         for bundle in bundles:
             if not bundle.is_file():
-                raise UsageError(f"there is no git bundle at {bundle}")
+                raise UsageError(
+                    f"there is no git bundle at {bundle}",
+                    hint="Make it with `git bundle create`, or publish the fleet again: `kubenode publish --fleet`.",
+                )
         return self._fetch(tuple(str(bundle.absolute()) for bundle in bundles), branch, timeout)
 
     def accept(self, oid: str) -> None:
@@ -214,7 +217,10 @@ class FleetRepository:
 
     def _fetch(self, sources: Sequence[str], branch: str, timeout: float) -> str:
         if process.run(["git", "check-ref-format", f"refs/heads/{branch}"], timeout=10, check=False).returncode:
-            raise UsageError(f"`{branch}` is not a branch name")
+            raise UsageError(
+                f"`{branch}` is not a branch name",
+                hint="Write it as git does, for example main; see git-check-ref-format(1).",
+            )
         with self._exclusive():
             self._tidy()
             incoming = self._sibling(f".fetch-{secrets.token_hex(8)}")

@@ -45,17 +45,23 @@ def commit_all(path: Path, message: str, signing_key: Path, name: str, email: st
         git += ["-c", f"{key}={value}"]
     top = process.run([*git, "rev-parse", "--show-toplevel"], timeout=30, env=environment).text.strip()
     if Path(top).resolve() != path.resolve():
-        raise UsageError(f"{path} is not the top folder of a git repository ({top} is)")
+        raise UsageError(f"{path} is not the top folder of a git repository ({top} is)", hint="Name the top folder.")
     process.run([*git, "add", "--all"], timeout=120, env=environment)
     staged = process.run([*git, "diff", "--cached", "--quiet"], timeout=120, env=environment, check=False)
     if staged.returncode == 0:
-        raise UsageError(f"nothing has changed in {path}, so there is nothing to commit")
+        raise UsageError(
+            f"nothing has changed in {path}, so there is nothing to commit",
+            hint="Save your changes first; `git status` shows what git sees.",
+        )
     words = ("commit", "--quiet", "--no-verify", "--cleanup=strip", "--gpg-sign", "--file=-")
     process.run([*git, *words], timeout=300, env=environment, stdin=message.encode())
     oid = process.run([*git, "rev-parse", "--verify", "HEAD"], timeout=30, env=environment).text.strip()
     raw = process.run([*git, "cat-file", "commit", oid], timeout=30, env=environment).stdout
     commit = parse_commit(oid, raw)
     if commit.signature is None:
-        raise HostError(f"git made the commit {commit.short} without a signature")
+        raise HostError(
+            f"git made the commit {commit.short} without a signature",
+            hint="Check gpg.format, user.signingKey and gpg.ssh.program of the clone: git config --list --show-origin",
+        )
     sshsig.verify(commit.signature, commit.payload, namespace=NAMESPACE, subject=oid)
     return oid

@@ -20,6 +20,10 @@ _LIMITS = process.Limits(memory=MEMORY, file=1 << 30, cpu=CPU)
 class Damaged(HostError):
     """Objects of a repository are missing or unreadable."""
 
+    advice = (
+        "A node fetches a new copy at its next tick. On a laptop: `git fsck`, and clone again if that finds it too."
+    )
+
 
 class GitObjects:
     """The objects of the repository at `path` (and of its alternates); one per thread."""

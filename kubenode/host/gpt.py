@@ -14,6 +14,8 @@ from uuid import UUID
 from kubenode.errors import HostError
 from kubenode.host import process
 
+_TABLE = "Look at the disk with `sfdisk --dump` and `dmesg`; a table that is lost is written by installing again."
+
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
 _MAX_ENTRIES = 512
@@ -49,8 +51,8 @@ def read_gpt(disk: Path, sector: int = 512) -> tuple[GptPartition, ...]:
         finally:
             os.close(handle)
     except OSError as error:
-        raise HostError(f"the partition table of {disk} cannot be read: {error.strerror}") from error
-    raise HostError(f"{disk} has no valid GUID partition table, neither the primary one nor the backup")
+        raise HostError(f"the partition table of {disk} cannot be read: {error.strerror}", hint=_TABLE) from error
+    raise HostError(f"{disk} has no valid GUID partition table, neither the primary one nor the backup", hint=_TABLE)
 
 
 def set_partition_uuid(disk: Path, number: int, uuid: UUID) -> None:
@@ -69,7 +71,7 @@ def set_partition_uuid(disk: Path, number: int, uuid: UUID) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        raise HostError(f"{disk} cannot be flushed: {error.strerror}") from error
+        raise HostError(f"{disk} cannot be flushed: {error.strerror}", hint=_TABLE) from error
 
 
 def _table(handle: int, address: int, sector: int) -> list[tuple[int, bytes]] | None:

@@ -83,7 +83,10 @@ class HostHealth:
         device = folder.stat().st_dev
         for other in others:
             if other.stat().st_dev == device:
-                raise HostError(f"{folder} is not a mount of its own, it is part of {other}")
+                raise HostError(
+                    f"{folder} is not a mount of its own, it is part of {other}",
+                    hint="Its partition was not mounted: systemctl --failed; journalctl -b -u systemd-repart",
+                )
 
     def _clock(self) -> str:
         # A clock before the image was made is wrong, and certificates are refused by it. Where the image brings no
@@ -93,12 +96,18 @@ class HostHealth:
         earliest, now = reference.stat().st_mtime, self._now()
         text = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M:%S} UTC"
         if now < earliest:
-            raise HostError(f"the clock says {text}, before {reference.name} was made")
+            raise HostError(
+                f"the clock says {text}, before {reference.name} was made",
+                hint="Set the clock (timedatectl), or give the machine a time server: `kubenode seed NODE --ntp`.",
+            )
         return f"the clock says {text}"
 
     def _root(self) -> str:
         if not os.statvfs(self._paths.root).f_flag & os.ST_RDONLY:
-            raise HostError("the root file system can be written")
+            raise HostError(
+                "the root file system can be written",
+                hint="The image is not as it was built: report it; a kubenode root is read-only, by dm-verity.",
+            )
         return "the root file system is read-only"
 
     def _verity(self) -> str:
@@ -108,7 +117,10 @@ class HostHealth:
     def _answers(self, runtime: Runtime) -> str:
         state = process.run(["systemctl", "is-active", runtime.unit], timeout=self._seconds, check=False).text.strip()
         if state not in _ACTIVE:
-            raise HostError(f"{runtime.unit} is {state or 'unknown'}")
+            raise HostError(
+                f"{runtime.unit} is {state or 'unknown'}",
+                hint="See why: systemctl status containerd; journalctl -b -u containerd",
+            )
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(self._seconds)
             connection.connect(str(self._paths.root / runtime.socket))

@@ -79,7 +79,10 @@ class KubeletConfig:
         """Make a release's set the live files, as the image does before the kubelet starts. Raises HostError."""
         kept = self._sets / str(release)
         if not kept.is_dir():
-            raise HostError(f"release {release} has no kubelet configuration of its own in {self._sets}")
+            raise HostError(
+                f"release {release} has no kubelet configuration of its own in {self._sets}",
+                hint="The staged release makes it before it is activated; the next tick does that again.",
+            )
         with host_errors(f"the kubelet's configuration cannot be written to {self._live}", self._live):
             for name in (*REQUIRED, *OPTIONAL):
                 if (kept / name).exists():

@@ -82,5 +82,8 @@ def _api_server(paths: Paths) -> Path:
 def _version(text: str, where: str) -> KubernetesVersion:
     found = _VERSION.search(text)
     if found is None:
-        raise HostError(f"{where} names no Kubernetes version: {text[:80]!r}")
+        raise HostError(
+            f"{where} names no Kubernetes version: {text[:80]!r}",
+            hint="Run it by hand and see; the image's kubelet and kubeadm must be those of its recipe.",
+        )
     return KubernetesVersion(found[0])

@@ -52,7 +52,10 @@ def addresses(fleet_url: str) -> tuple[str, ...]:
                 "several are separated by spaces.",
             )
     if len(words) > MAX_MIRRORS:
-        raise UsageError(f"the fleet URL names {len(words)} addresses; at most {MAX_MIRRORS} are read")
+        raise UsageError(
+            f"the fleet URL names {len(words)} addresses; at most {MAX_MIRRORS} are read",
+            hint="Keep the nearest of them in fleetUrl of the seed.",
+        )
     return tuple(word.rstrip("/") for word in words)
 
 

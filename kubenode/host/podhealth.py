@@ -61,7 +61,10 @@ def _patiently(attempt: Callable[[], str], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while said := attempt():
         if time.monotonic() >= deadline:
-            raise HostError(f"{said}, after {seconds:.0f} s")
+            raise HostError(
+                f"{said}, after {seconds:.0f} s",
+                hint="See why: journalctl -u kubelet; crictl ps -a; crictl logs CONTAINER",
+            )
         time.sleep(min(1.0, seconds))
 
 

@@ -50,6 +50,8 @@ class Completed:
 class ProcessFailed(HostError):
     """A process could not be started, ran out of time or exited with an unexpected status."""
 
+    advice = "What the program said is quoted above; run it by hand to see more."
+
     def __init__(
         self,
         argv: Sequence[str],

@@ -58,6 +58,11 @@ def missing(requirements: Sequence[Requirement]) -> tuple[Requirement, ...]:
     return tuple(requirement for requirement in requirements if not requirement.present)
 
 
+def kvm_usable() -> bool:
+    """Say whether this user may use KVM; whether it works, only starting a machine shows."""
+    return os.access("/dev/kvm", os.R_OK | os.W_OK)
+
+
 def install_command(requirements: Sequence[Requirement]) -> list[str]:
     """Return the exact command that installs these packages."""
     sudo = [] if os.geteuid() == 0 else ["sudo"]

@@ -42,7 +42,10 @@ def own_identity(paths: Paths = Paths(), environment: Mapping[str, str] = os.env
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise HostError(f"{place} cannot be read: {error.strerror}") from error
+            raise HostError(
+                f"{place} cannot be read: {error.strerror}",
+                hint="Give the machine its seed again (`kubenode seed NODE` makes it); the file is root's, mode 0600.",
+            ) from error
     raise HostError(
         f"this machine has no identity; it was looked for in {', '.join(map(str, looked))}",
         hint=f"give the machine the credential {IDENTITY}, which `kubenode seed` makes",

@@ -65,7 +65,10 @@ class SshSigner:
                 process.run(argv, timeout=PATIENCE, env=dict(os.environ))
                 armored = text.with_name("message.sig").read_bytes()
             except OSError as error:
-                raise HostError(f"`{self.program}` made no signature: {error.strerror}") from error
+                raise HostError(
+                    f"`{self.program}` made no signature: {error.strerror}",
+                    hint="gpg.ssh.program of the clone names what is run; it must be there and executable.",
+                ) from error
             except process.ProcessFailed as error:
                 raise HostError(
                     f"signing with {self.key} failed: {error.message}",
@@ -89,4 +92,7 @@ def _parse(text: str, where: str) -> PublicKey:
     try:
         return PublicKey.parse(text.splitlines()[0] if text else "")
     except KeyRefused as error:
-        raise UsageError(f"{where} is not a usable SSH public key: {error}") from error
+        raise UsageError(
+            f"{where} is not a usable SSH public key: {error}",
+            hint="Name a private key whose .pub file lies beside it; ssh-keygen -y -f KEY > KEY.pub makes one.",
+        ) from error

@@ -23,6 +23,10 @@ from kubenode.ports import Progress
 from kubenode.trust.bundle import VerifiedRelease
 from kubenode.trust.manifest import Manifest
 
+_AGAIN = (
+    "Nothing was changed. The next tick looks at the machine again; was something on the EFI partition moved by hand?"
+)
+
 
 class HostSlots:
     """Implements `kubenode.ports.Slots`."""
@@ -42,7 +46,7 @@ class HostSlots:
         manifest, digest = release.manifest, release.manifest_sha256
         disk = Disk(self._paths)
         if slot is disk.booted:
-            raise HostError(f"slot {slot} runs: it is never written")
+            raise HostError(f"slot {slot} runs: it is never written", hint=_AGAIN)
         target = disk.slot(slot)
         check_fits(target.root, manifest.root)
         check_fits(target.verity, manifest.verity)
@@ -75,12 +79,12 @@ class HostSlots:
         manifest = release.manifest
         disk, now = Disk(self._paths), self._running()
         if manifest.root_hash == now.root_hash:
-            raise HostError(f"release {manifest.version} runs: it cannot be activated for a trial")
+            raise HostError(f"release {manifest.version} runs: it cannot be activated for a trial", hint=_AGAIN)
         if disk.slot(disk.booted.other).root_hash() != manifest.root_hash:
-            raise HostError(f"slot {disk.booted.other} does not hold release {manifest.version}")
+            raise HostError(f"slot {disk.booted.other} does not hold release {manifest.version}", hint=_AGAIN)
         staged = self._paths.staged / f"kubenode_{manifest.version}.efi"
         if not staged.is_file():
-            raise HostError(f"the UKI of release {manifest.version} is not staged")
+            raise HostError(f"the UKI of release {manifest.version} is not staged", hint=_AGAIN)
         try:
             verify_file(staged, manifest.uki)
         except Untrusted:
@@ -120,10 +124,12 @@ class HostSlots:
         """
         now = self._running()
         if entry.root_hash != now.root_hash or entry.tries_left != 0:
-            raise HostError(f"the boot entry of release {entry.version} is not the running one, marked bad")
+            raise HostError(
+                f"the boot entry of release {entry.version} is not the running one, marked bad", hint=_AGAIN
+            )
         own = tuple(file for file in self._entries.files() if file.entry.root_hash == now.root_hash)
         if is_trial(self._paths, own):
-            raise HostError("this boot is a trial: only its health gate may mark it good")
+            raise HostError("this boot is a trial: only its health gate may mark it good", hint=_AGAIN)
         self._found(entry)
         for file in own:
             self._entries.rename(file, None)
@@ -143,14 +149,14 @@ class HostSlots:
     def _found(self, entry: BootEntry) -> tuple[EntryFile, ...]:
         files = self._entries.find(entry)
         if not files:
-            raise HostError(f"the ESP has no boot entry of release {entry.version} as it was observed")
+            raise HostError(f"the ESP has no boot entry of release {entry.version} as it was observed", hint=_AGAIN)
         return files
 
     def _refuse_booted(self, file: EntryFile, now: Running) -> None:
         # An entry that cannot be read is told by its name: it may be the booted one, damaged.
         unreadable = file.entry.root_hash == "" and file.entry.version == now.version
         if file.entry.root_hash == now.root_hash or unreadable:
-            raise HostError(f"{file.path.name} boots what runs: it is never removed")
+            raise HostError(f"{file.path.name} boots what runs: it is never removed", hint=_AGAIN)
 
     def _name(self, disk: Disk, partition: Partition, uuid: UUID) -> None:
         set_partition_uuid(disk.device, partition.entry.number, uuid)
@@ -177,7 +183,9 @@ def _check_pairs(image: StagedImage, manifest: Manifest) -> None:
 
 def _check_named(slot: SlotPartitions, root_hash: str | None) -> None:
     if slot.root_hash() != root_hash:
-        raise HostError(f"the partition table does not show the UUIDs that were set on {slot.root.entry.label}")
+        raise HostError(
+            f"the partition table does not show the UUIDs that were set on {slot.root.entry.label}", hint=_AGAIN
+        )
 
 
 def _neutral() -> UUID:

@@ -24,7 +24,10 @@ def attached(root_hash: str, paths: Paths = Paths()) -> Iterator[Path]:  # noqa:
     disk = Disk(paths)
     slot = disk.slot(disk.booted.other)
     if slot.root_hash() != root_hash:
-        raise HostError(f"slot {disk.booted.other} does not hold the release with the root hash {root_hash[:16]}...")
+        raise HostError(
+            f"slot {disk.booted.other} does not hold the release with the root hash {root_hash[:16]}...",
+            hint="Nothing to do: the next tick looks at the slots again and stages the release anew.",
+        )
     release(paths)
     run([_VERITYSETUP, "attach", MAPPED, slot.root.node, slot.verity.node, root_hash], timeout=_SECONDS)
     try:

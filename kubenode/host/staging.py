@@ -26,6 +26,8 @@ from kubenode.host.files import (
 from kubenode.trust.bundle import ArtifactVerifier
 from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact
 
+_AGAIN = "Nothing to do: the next tick looks again and fetches what is missing."
+
 MARGIN = 64 << 20
 """Bytes that a download must leave free: etcd and the kubelet keep their state on the same partition."""
 CHUNK = 4 << 20
@@ -108,7 +110,7 @@ class Downloads:
         """Mark a download as complete and verified. Raises HostError when there is none."""
         folder = self._digest(digest)
         if not folder.is_dir():
-            raise HostError(f"there is no download {digest[:12]} to be marked as complete")
+            raise HostError(f"there is no download {digest[:12]} to be marked as complete", hint=_AGAIN)
         write_atomically(folder / _MARK, b"")
 
     def prune(self, digests: frozenset[str]) -> None:
@@ -134,7 +136,7 @@ class Downloads:
     def path(self, digest: str, name: str) -> Path:
         """Return where an artifact is kept. Raises HostError for a name or digest that is none."""
         if not _NAME.fullmatch(name):
-            raise HostError(f"{name[:80]!r} is not the name of an artifact")
+            raise HostError(f"{name[:80]!r} is not the name of an artifact", hint=_AGAIN)
         return self._digest(digest) / f"{name}.part"
 
     def verify(self, digest: str, artifact: Artifact) -> Path:
@@ -144,13 +146,13 @@ class Downloads:
         """
         path = self.path(digest, artifact.name)
         if not path.is_file():
-            raise HostError(f"the download of {artifact.name} is missing: it has to be fetched again")
+            raise HostError(f"the download of {artifact.name} is missing: it has to be fetched again", hint=_AGAIN)
         verify_file(path, artifact)
         return path
 
     def _digest(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
-            raise HostError(f"{digest[:80]!r} is not the digest of a manifest")
+            raise HostError(f"{digest[:80]!r} is not the digest of a manifest", hint=_AGAIN)
         return self._folder / digest
 
     def _unmark(self, folder: Path) -> None:
@@ -194,5 +196,5 @@ def _read(path: Path) -> bytes:
     with host_errors(f"{path} cannot be read", path.parent), path.open("rb") as file:
         data = file.read(_MAX_EVIDENCE + 1)
     if len(data) > _MAX_EVIDENCE:
-        raise HostError(f"{path} is larger than {_MAX_EVIDENCE} bytes")
+        raise HostError(f"{path} is larger than {_MAX_EVIDENCE} bytes", hint=_AGAIN)
     return data

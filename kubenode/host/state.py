@@ -184,4 +184,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}") from error
+        raise HostError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="Run this as root on a node; on a laptop use `kubenode plan`.",
+        ) from error

@@ -80,7 +80,10 @@ class HttpStores:
         HostError for a name or an offset that is none.
         """
         if not _NAME.fullmatch(name) or offset < 0:
-            raise HostError(f"{name[:80]!r} from byte {offset} cannot be asked for")
+            raise HostError(
+                f"{name[:80]!r} from byte {offset} cannot be asked for",
+                hint="This is a mistake in kubenode, or a manifest that no build made: please report it.",
+            )
 
         def begin(store: str) -> tuple[str, bytes, Iterator[bytes]]:
             chunks = self._open(store, version, name, offset)
@@ -93,7 +96,10 @@ class HttpStores:
                 yield first
             yield from rest
         except StoreFailed as error:
-            raise TryLater(f"the transfer of {name} from {_shown(store)} broke off: {error}") from error
+            raise TryLater(
+                f"the transfer of {name} from {_shown(store)} broke off: {error}",
+                hint="Nothing to do: the download goes on where it ended, from the next store if there is one.",
+            ) from error
 
     def refuse(self, version: Version) -> bool:
         """Ask the store that answered last no more for this release. Return True when another one is left.

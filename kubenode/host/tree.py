@@ -6,6 +6,8 @@ from pathlib import Path
 
 from kubenode.errors import UsageError
 
+_READABLE = "Name the folder of the fleet repo, with rights to read it."
+
 _LIMIT = (1 << 20) + 1
 """Bytes read of one file: one more than a document may have, so that its reader sees that it is too large."""
 
@@ -26,7 +28,7 @@ def read_folder(root: Path) -> Folder:
     odd: list[str] = []
 
     def unreadable(error: OSError) -> None:
-        raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}", hint=_READABLE) from error
 
     # Without `onerror` a folder that cannot be read would pass as empty.
     for folder, names, leaves in os.walk(root, onerror=unreadable):
@@ -42,5 +44,5 @@ def read_folder(root: Path) -> Folder:
                 with path.open("rb") as file:
                     files[key] = file.read(_LIMIT)
             except OSError as error:
-                raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+                raise UsageError(f"{path} cannot be read: {error.strerror}", hint=_READABLE) from error
     return Folder(files, tuple(odd))

@@ -31,7 +31,9 @@ def read_uki(path: Path) -> StagedImage:
         with path.open("rb") as file:
             texts = list(_texts(file, path))
     except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}") from error
+        raise HostError(
+            f"{path} cannot be read: {error.strerror}", hint="Is the EFI partition mounted at /efi, and are you root?"
+        ) from error
     hashes = {value for name, text in texts if name == ".cmdline" for value in root_hashes(text)}
     versions = {os_release(text).get("IMAGE_VERSION", "") for name, text in texts if name == ".osrel"}
     if len(hashes) != 1 or len(versions) != 1:
@@ -97,4 +99,7 @@ def _read(file: BinaryIO, path: Path, offset: int, size: int) -> bytes:
 
 
 def _bad(path: Path, why: str) -> HostError:
-    return HostError(f"{path} is not a usable unified kernel image: {why}")
+    return HostError(
+        f"{path} is not a usable unified kernel image: {why}",
+        hint="Build the release again; on a node the next tick writes the file again.",
+    )

@@ -16,6 +16,8 @@ from kubenode.host.process import ProcessFailed, run
 from kubenode.image import agent_tree, gpt, mkosi_tool, work_folder
 from kubenode.model.documents import Image
 
+_MKOSI = "The last lines of the build's log say why; the same command again starts from a clean work folder."
+
 IMAGE_ID = "kubenode"
 """IMAGE_ID in os-release, and how UKIs in the ESP begin (`kubenode.host.bootentries` looks for it)."""
 BUILD_TIMEOUT = 3600.0
@@ -156,7 +158,7 @@ def _collect(request: BuildRequest, out: Path, staging: Path, pins: tuple[agent_
 
 def _move(source: Path, folder: Path) -> Path:
     if not source.exists():
-        raise HostError(f"mkosi made no {source.name}")
+        raise HostError(f"mkosi made no {source.name}", hint=_MKOSI)
     return Path(shutil.move(source, folder / source.name))
 
 
@@ -174,5 +176,5 @@ def uki_root_hash(uki: Path) -> str:
     """Return the verity root hash in the command line of a UKI."""
     match = re.search(rb"\broothash=([0-9a-f]{64})\b", uki.read_bytes())
     if match is None:
-        raise HostError(f"{uki.name} names no root hash")
+        raise HostError(f"{uki.name} names no root hash", hint=_MKOSI)
     return match[1].decode()

@@ -42,7 +42,10 @@ def write_disk(disk: Path, identifier: uuid.UUID, partitions: Sequence[Partition
         for partition in partitions:
             sectors = partition.size_mib * 1024 * 1024 // SECTOR
             if partition.content.stat().st_size > sectors * SECTOR:
-                raise HostError(f"{partition.content.name} is larger than partition {partition.label}")
+                raise HostError(
+                    f"{partition.content.name} is larger than partition {partition.label}",
+                    hint="Raise spec.slots in images/NAME.yaml; machines must be installed again for larger slots.",
+                )
             entries += struct.pack(
                 "<16s16sQQQ72s",
                 TYPES[partition.kind].bytes_le,

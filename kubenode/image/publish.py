@@ -27,6 +27,8 @@ from kubenode.trust.manifest import (
 from kubenode.trust.reasons import Reason
 from kubenode.trust.strictjson import strict_json
 
+_REBUILD = "Name a folder as `kubenode build` left it (out/VERSION); build the release again if it was changed since."
+
 _TEMPORARY = ".publishing-"
 _CHUNK = 1 << 20
 
@@ -134,7 +136,7 @@ def _check_names(release_dir: Path, manifest: Manifest) -> None:
     expected = {artifact.name for artifact in manifest.artifacts} | {MANIFEST_NAME, BUNDLE_NAME}
     found = {entry.name for entry in release_dir.iterdir()}
     for name in sorted(expected - found):
-        raise UsageError(f"{release_dir} lacks {name}, which the manifest names")
+        raise UsageError(f"{release_dir} lacks {name}, which the manifest names", hint=_REBUILD)
     for name in sorted(found - expected):
         raise UsageError(
             f"{release_dir} holds {name}, which is not in the signed manifest",
@@ -142,7 +144,7 @@ def _check_names(release_dir: Path, manifest: Manifest) -> None:
         )
     for name in sorted(expected):
         if not (release_dir / name).is_file():
-            raise UsageError(f"{release_dir / name} is not a regular file")
+            raise UsageError(f"{release_dir / name} is not a regular file", hint=_REBUILD)
 
 
 def _check_bundle(manifest_bytes: bytes, bundle_bytes: bytes) -> None:
@@ -151,14 +153,18 @@ def _check_bundle(manifest_bytes: bytes, bundle_bytes: bytes) -> None:
     try:
         payload = base64.b64decode(bundle["dsseEnvelope"]["payload"], validate=True)  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
-        raise Untrusted(Reason.BUNDLE_INVALID, f"{BUNDLE_NAME} is not a Sigstore bundle with an envelope") from None
+        raise Untrusted(
+            Reason.BUNDLE_INVALID, f"{BUNDLE_NAME} is not a Sigstore bundle with an envelope", hint=_REBUILD
+        ) from None
     if payload != manifest_bytes:
-        raise Untrusted(Reason.BUNDLE_PAYLOAD_MISMATCH, f"{BUNDLE_NAME} signs another manifest than {MANIFEST_NAME}")
+        raise Untrusted(
+            Reason.BUNDLE_PAYLOAD_MISMATCH, f"{BUNDLE_NAME} signs another manifest than {MANIFEST_NAME}", hint=_REBUILD
+        )
 
 
 def _read(path: Path, limit: int) -> bytes:
     if not path.is_file():
-        raise UsageError(f"{path} is missing")
+        raise UsageError(f"{path} is missing", hint=_REBUILD)
     with path.open("rb") as file:
         # One byte more than allowed, so that the reader of the bytes refuses them for their size.
         return file.read(limit + 1)

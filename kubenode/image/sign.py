@@ -100,7 +100,7 @@ class ServiceSigner:
                 if isinstance(cause, HTTPError) and cause.response is not None:
                     raise _refused(cause.response.status_code, _detail(cause.response.text)) from error
                 if isinstance(cause, NetworkError | TUFError | NoConnection | Timeout):
-                    raise TryLater(f"the Sigstore service cannot be reached: {cause}") from error
+                    raise TryLater(f"the Sigstore service cannot be reached: {cause}", hint=_SERVICE_HINT) from error
             known = isinstance(error, Error | RequestException)
             said = str(error) if known else f"{type(error).__name__}: {error}"
             raise HostError(f"the Sigstore service did not sign: {said}", hint=_SERVICE_HINT) from error
@@ -184,7 +184,7 @@ def _detail(body: str) -> str:
 def _refused(status: int, detail: str) -> KubenodeError:
     said = f"the Sigstore service refused (HTTP {status})" + (f": {detail}" if detail else "")
     if status >= 500 or status == 429:
-        return TryLater(said)
+        return TryLater(said, hint=_SERVICE_HINT)
     if status in (401, 403):
         return UsageError(said, hint=f"the service does not take this identity token; {_TOKEN_HINT}")
     return HostError(said, hint=_SERVICE_HINT)
@@ -208,5 +208,5 @@ def _within(seconds: float, work: Callable[[], bytes]) -> bytes:
     if errors:
         raise errors[0]
     if not results:
-        raise TryLater(f"the Sigstore service did not answer within {seconds:.0f} seconds")
+        raise TryLater(f"the Sigstore service did not answer within {seconds:.0f} seconds", hint=_SERVICE_HINT)
     return results[0]

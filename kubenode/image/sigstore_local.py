@@ -119,7 +119,10 @@ class Instance:
         try:
             return certificates.issue_leaf(key, ca, ca_key, ct_key, identity=identity, issuer=self.issuer, at=at)
         except ValueError as error:
-            raise UsageError(f"{identity!r} cannot be the identity of a signer: {error}") from None
+            raise UsageError(
+                f"{identity!r} cannot be the identity of a signer: {error}",
+                hint="Write an e-mail address or a URI, as spec.builders of trust/policy.yaml does.",
+            ) from None
 
     def timestamp(self, digest: bytes, at: datetime, nonce: int | None = None) -> bytes:
         """Return an RFC 3161 timestamp response (DER) over the sha256 of something, with the requester's nonce."""
@@ -175,7 +178,10 @@ def load(directory: Path) -> Instance:
         log = Log(directory / "log", host=settings["host"], tree_id=tree_id, key=keys["log"])
         return Instance(settings["issuer"], keys, certs, log, rekor)
     except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"the Sigstore instance {directory} is damaged: {error}") from None
+        raise HostError(
+            f"the Sigstore instance {directory} is damaged: {error}",
+            hint="Restore it from your backup; a new instance needs its trusted_root.json in the fleet repo.",
+        ) from None
 
 
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:

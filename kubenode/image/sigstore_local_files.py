@@ -37,4 +37,7 @@ def readable_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
-        raise HostError(f"{doing} failed: {error.strerror or error}{where}") from error
+        raise HostError(
+            f"{doing} failed: {error.strerror or error}{where}",
+            hint="Check the rights of the folder and the free space, then the same command again.",
+        ) from error

@@ -129,7 +129,10 @@ def fstab(storage: tuple[StorageMount, ...]) -> str:
     for mount in sorted(storage, key=lambda m: m.path):
         path = PurePosixPath(mount.path)
         if not path.is_absolute() or ".." in path.parts or re.search(r"\s", mount.path):
-            raise UsageError(f"storage path {mount.path!r} must be absolute, without spaces or `..`")
+            raise UsageError(
+                f"storage path {mount.path!r} must be absolute, without spaces or `..`",
+                hint="Correct spec.storage in images/NAME.yaml.",
+            )
         if mount.partition is Partition.STATE:
             lines.append(f"/state{path} {path} none bind 0 0")
         elif not path.is_relative_to("/var"):

@@ -12,6 +12,7 @@ from kubenode.host.process import run
 from kubenode.host.seed import SEED
 from kubenode.host.statefiles import encode_seed
 from kubenode.lab import probe
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.qemu import MachineConfig, VirtualMachine
 from kubenode.model.state import Seed
 
@@ -101,7 +102,7 @@ class LabNode:
         deadline = time.monotonic() + timeout
         while status.get("phase") != phase:
             if time.monotonic() > deadline:
-                raise HostError(f"{self.name} is not {phase} but {status.get('phase')}: {status.get('message')}")
+                raise LabFailed(f"{self.name} is not {phase} but {status.get('phase')}: {status.get('message')}")
             time.sleep(10)
             status = self.tick()
         return status
@@ -118,7 +119,7 @@ class LabNode:
         try:
             document: Status = json.loads(done.stdout)
         except ValueError as error:
-            raise HostError(f"the dry run on {self.name} said: {done.stderr.decode(errors='replace')}") from error
+            raise LabFailed(f"the dry run on {self.name} said: {done.stderr.decode(errors='replace')}") from error
         return document
 
     def wait_until(self, true: Callable[[], bool], timeout: float) -> None:
@@ -126,7 +127,7 @@ class LabNode:
         deadline = time.monotonic() + timeout
         while not true():
             if time.monotonic() > deadline:
-                raise HostError(f"{self.name} did not get there within {timeout:.0f} s")
+                raise LabFailed(f"{self.name} did not get there within {timeout:.0f} s")
             time.sleep(0.2)
 
     def root_is_read_only(self) -> bool:
@@ -180,7 +181,7 @@ class LabNode:
             if done.text.strip() in ("good", "clean"):
                 return
             time.sleep(1)
-        raise HostError(f"the boot of {self.name} was not blessed within {timeout:.0f} s")
+        raise LabFailed(f"the boot of {self.name} was not blessed within {timeout:.0f} s")
 
     def entries(self) -> list[str]:
         """The UKIs in the ESP, by file name."""
@@ -191,7 +192,7 @@ class LabNode:
         for line in self.probe.read("/usr/lib/os-release").decode().splitlines():
             if line.startswith("IMAGE_VERSION="):
                 return line.split("=", 1)[1].strip('"')
-        raise HostError("os-release has no IMAGE_VERSION")
+        raise LabFailed("os-release has no IMAGE_VERSION")
 
 
 def _erofs_size(superblock: bytes) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kubenode.errors import HostError
 from kubenode.host.process import Completed
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.qemu import PROBE_PORT
 
 SERVER = f"""
@@ -102,14 +103,14 @@ class Probe:
         deadline = time.monotonic() + timeout
         while not self._ping(min(2.0, timeout)):
             if time.monotonic() > deadline:
-                raise HostError(f"the guest did not answer its probe within {timeout:.0f} s")
+                raise LabFailed(f"the guest did not answer its probe within {timeout:.0f} s")
             time.sleep(0.3)
 
     def run(self, argv: Sequence[str], timeout: float = 60.0, *, check: bool = True) -> Completed:
         """Run a command in the guest; raises HostError when there is no answer or, with `check`, when it fails."""
         done = self._call({"argv": list(argv), "timeout": timeout}, timeout)
         if check and done.returncode != 0:
-            raise HostError(
+            raise LabFailed(
                 f"in the guest, `{shlex.join(argv)[:200]}` exited with {done.returncode}: "
                 f"{(done.stderr or done.stdout).decode(errors='replace').strip()[-1500:]}"
             )
@@ -135,7 +136,7 @@ class Probe:
                 if (now := self.boot_id(5.0)) != before:
                     return now
             time.sleep(0.5)
-        raise HostError(f"the guest did not reboot within {timeout:.0f} s")
+        raise LabFailed(f"the guest did not reboot within {timeout:.0f} s")
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -146,14 +147,14 @@ class Probe:
     def _checked(self, question: dict[str, object], timeout: float) -> Completed:
         done = self._call(question, timeout)
         if done.returncode != 0:
-            raise HostError(f"in the guest: {done.stderr.decode(errors='replace')}")
+            raise LabFailed(f"in the guest: {done.stderr.decode(errors='replace')}")
         return done
 
     def _call(self, question: dict[str, object], timeout: float) -> Completed:
         self.wait(timeout)
         answer = self._ask(question, timeout + 5)
         if answer is None:
-            raise HostError(f"the guest gave no answer within {timeout:.0f} s")
+            raise LabFailed(f"the guest gave no answer within {timeout:.0f} s")
         return Completed(
             int(str(answer["rc"])),
             base64.b64decode(str(answer["stdout"])),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from kubenode.errors import HostError
 from kubenode.host.process import run, spawn
 from kubenode.host.seed import smbios_string
+from kubenode.lab.failed import LabFailed
 
 if TYPE_CHECKING:
     from subprocess import Popen  # noqa: TID251 - the type only
@@ -114,7 +115,7 @@ class VirtualMachine:
     def start(self) -> None:
         """Power on. Raises HostError when QEMU or the firmware is missing or QEMU stops at once."""
         if self.is_running():
-            raise HostError(f"machine {self.config.name} is running already")
+            raise LabFailed(f"machine {self.config.name} is running already")
         config = self.config
         config.work.mkdir(parents=True, exist_ok=True)
         code, variables = firmware()
@@ -133,7 +134,7 @@ class VirtualMachine:
         threading.Thread(target=self._guard_restarts, args=(self._process, words), daemon=True).start()
         with contextlib.suppress(TimeoutError):
             self._wait_gone(1.0)
-            raise HostError(
+            raise LabFailed(
                 f"QEMU for {config.name} stopped at once: {(config.work / 'qemu.log').read_text()[-600:].strip()}"
             )
 
@@ -179,7 +180,7 @@ class VirtualMachine:
         try:
             self._wait_gone(timeout)
         except TimeoutError as error:
-            raise HostError(f"machine {self.config.name} did not go off within {timeout:.0f} s") from error
+            raise LabFailed(f"machine {self.config.name} did not go off within {timeout:.0f} s") from error
 
     def monitor(self, command: str, **arguments: object) -> object:
         """Send one command to QEMU's monitor (QMP) and return its answer."""
@@ -193,7 +194,7 @@ class VirtualMachine:
                 while "event" in (answer := json.loads(lines.readline())):
                     pass
                 if "error" in answer:
-                    raise HostError(f"QEMU refused {execute}: {answer['error'].get('desc')}")
+                    raise LabFailed(f"QEMU refused {execute}: {answer['error'].get('desc')}")
         return answer["return"]
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubenode.errors import KubenodeError
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.node import LabNode, Status
 from kubenode.lab.workshop import Show, Workshop, write_tree
 
@@ -155,7 +155,7 @@ def add_lab_documents(workshop: Workshop) -> None:
 def bad_recipe(recipe: str, name: str) -> str:
     """Return the recipe under another name and with an overlay; the image itself keeps the name kubenode."""
     if "name: node" not in recipe or "\nspec:\n" not in recipe:
-        raise KubenodeError("images/node.yaml is not as the lab expects it")
+        raise LabFailed("images/node.yaml is not as the lab expects it")
     renamed = recipe.replace("name: node", f"name: {name}", 1)
     return renamed.replace("\nspec:\n", f"\nspec:\n  overlay: overlays/{name}\n", 1)
 

@@ -4,7 +4,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from kubenode.errors import HostError
+from kubenode.lab.failed import LabFailed
 
 
 class Watch:
@@ -30,7 +30,7 @@ class Watch:
         self.end()
         self.join()
         if kind is None and self._broken is not None:
-            raise HostError(f"the watcher of {self._what} broke off") from self._broken
+            raise LabFailed(f"the watcher of {self._what} broke off") from self._broken
 
     def end(self) -> None:
         """Look no more, once the present look is over."""

@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubenode.errors import HostError
 from kubenode.host.process import Completed, run
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.qemu import HOST_ADDRESS
 from kubenode.lab.serve import Faults, git_daemon, http_store
 from kubenode.model.state import Seed
@@ -108,7 +108,7 @@ class Workshop:
         for line in (self.fleet / "fleet.yaml").read_text().splitlines():
             if line.strip().startswith("id:"):
                 return line.split(":", 1)[1].split("#")[0].strip().strip("\"'")
-        raise HostError("fleet.yaml has no id")
+        raise LabFailed("fleet.yaml has no id")
 
     def build(self, version: str, image: str = "node") -> None:
         """Build and sign a release."""
@@ -145,7 +145,7 @@ class Workshop:
         file = self.fleet / path
         text, count = re.subn(pattern, replacement, file.read_text())
         if count != 1:
-            raise HostError(f"{path} is not as the lab expects it: {count} matches of {pattern}")
+            raise LabFailed(f"{path} is not as the lab expects it: {count} matches of {pattern}")
         file.write_text(text)
 
     def commit(self, message: str) -> str:

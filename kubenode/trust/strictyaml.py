@@ -35,6 +35,10 @@ MAX_LINE = 32_768
 Value = dict[str, Any] | list[Any] | str | int | float | bool | None
 """A plain value: mappings have string keys only, timestamps stay strings."""
 
+_PLAIN = (
+    "Look at the lines before, too: indentation, a missing colon or quote, a tab. `kubenode validate` shows the place."
+)
+
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _TRUE = frozenset({"true", "True", "TRUE"})
 _FALSE = frozenset({"false", "False", "FALSE"})
@@ -107,11 +111,11 @@ def load(data: bytes, path: str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = Location(path, mark.line + 1, mark.column + 1) if mark else Location(path)
         said = ", ".join(str(part).strip() for part in (error.context, error.problem) if part)
-        raise FleetInvalid(f"not valid YAML: {said}", location=where) from error
+        raise FleetInvalid(f"not valid YAML: {said}", location=where, hint=_PLAIN) from error
     except (YAMLError, ValueError, OverflowError, LookupError, AttributeError, TypeError, AssertionError) as error:
         # ruamel.yaml lets some broken escapes and directives escape as other exceptions.
         first = (str(error) or type(error).__name__).splitlines()[0]
-        raise FleetInvalid(f"not valid YAML: {first}", location=Location(path)) from error
+        raise FleetInvalid(f"not valid YAML: {first}", location=Location(path), hint=_PLAIN) from error
 
 
 def _decode(data: bytes, path: str) -> str:

@@ -119,7 +119,9 @@ class World:
         return report
 
 
-def build_release(world: World, version: str, identity: str = "builder@homelab.internal") -> Path:
+def build_release(
+    world: World, version: str, identity: str = "builder@homelab.internal", kubernetes: str | None = None
+) -> Path:
     """Sign a release of a few bytes, laid out as `kubenode build` does."""
     folder = world.out / version
     folder.mkdir(parents=True)
@@ -132,7 +134,7 @@ def build_release(world: World, version: str, identity: str = "builder@homelab.i
     root = ROOT_HASHES.get(version, "ef" * 32)
     recipe = hashlib.sha256((world.fleet / "images" / "node.yaml").read_bytes()).hexdigest()
     statement = encode(
-        Manifest("node", Version(version), None, None, ("kubenode.dev/v1alpha1",), root, tuple(artifacts)),
+        Manifest("node", Version(version), kubernetes, None, ("kubenode.dev/v1alpha1",), root, tuple(artifacts)),
         Provenance(recipe, "0" * 64, world.head, "https://builder.test", "test", datetime(2026, 11, 23, tzinfo=UTC)),
     )
     (folder / MANIFEST_NAME).write_bytes(statement)

@@ -233,3 +233,18 @@ def test_seeds_survive_a_round_trip() -> None:
 def test_a_machine_without_identity_says_where_it_looked(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"no identity; it was looked for in /c/kubenode\.identity, .*identity\.key"):
         own_identity(Paths(tmp_path), {"CREDENTIALS_DIRECTORY": "/c"})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["static+https://cdn.example.net/fleet", "static+http://a.example.net/f static+file:///srv/fleet"],
+)
+def test_a_machine_may_follow_a_static_store(world: World, url: str) -> None:
+    assert kubenode("seed", "edge-1", "-C", world.fleet, "--fleet-url", url).code == 0
+    assert decode_seed((folder(world) / "seed.json").read_bytes()).fleet_url == url
+
+
+def test_a_static_store_that_is_none_is_refused_before_anything_is_made(world: World) -> None:
+    done = kubenode("seed", "edge-1", "-C", world.fleet, "--fleet-url", "static+ftp://a.example.net/f")
+    assert (done.code, folder(world).exists()) == (64, False)
+    assert "is not the address of a static fleet store" in done.err

@@ -1,21 +1,24 @@
-"""docs/fleet.md says what the schemas and the checks say."""
+"""Every rule of `validate` is explained, and every explained rule is found in a broken fleet."""
 
-import re
-
+import pytest
 from fleets import cases_documents, cases_references, cases_secrets, cases_trust
-from fleets.reference import DOC, updated
+
+from kubenode.errors import Location
+from kubenode.fleet.problems import problem
+from kubenode.fleet.rules import RULES
 
 CASES = [*cases_documents.CASES, *cases_references.CASES, *cases_secrets.CASES, *cases_trust.CASES]
-
-
-def test_the_tables_are_those_of_the_schemas() -> None:
-    text = DOC.read_text()
-    assert text == updated(text), "run: python tests/unit/fleets/reference.py"
+OF_THE_DISK = {"not-a-file"}
+"""What only a folder can have, not a commit: `validate` itself finds it."""
 
 
 def test_every_rule_is_explained_and_every_explained_rule_has_a_test() -> None:
-    table = DOC.read_text().partition("## Problems")[2]
-    explained = {
-        rule for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for rule in re.findall(r"`(.*?)`", row)
-    }
-    assert explained == {case.rule for case in CASES}
+    assert RULES.keys() - OF_THE_DISK == {case.rule for case in CASES}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_problem_always_says_what_to_do(rule: str) -> None:
+    where = Location("fleet.yaml", 1, 1)
+    assert problem(where, rule, "wrong").hint == RULES[rule].advice
+    assert problem(where, rule, "wrong", "Do that.").hint == "Do that."
+    assert RULES[rule].advice.endswith(".") and not RULES[rule].meaning.endswith(".")

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from cliworld import kubenode
 
+from docs.generate.errors import EXIT_CODES
 from kubenode.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "fleet-example").rglob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "fleet-example").rglob("*.md")])
 _BLOCK = re.compile(r"^```(?:sh|console)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(kubenode [a-z][^`\n]*)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -22,7 +23,11 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for path in DOCUMENTS:
         text = path.read_text()
-        lines = [line.strip().removeprefix("$ ") for block in _BLOCK.findall(text) for line in block.splitlines()]
+        lines = [
+            line.strip().removeprefix("$ ")
+            for block in _BLOCK.findall(text)
+            for line in block.replace("\\\n", " ").splitlines()
+        ]
         lines = [line for line in lines if line.startswith(("kubenode ", "./run demo"))] + _INLINE.findall(text)
         found += [(path.relative_to(ROOT).as_posix(), line) for line in lines]
     return sorted(set(found))
@@ -85,8 +90,8 @@ def test_examples_in_the_help_are_complete() -> None:
 
 def test_exit_codes_of_the_readme() -> None:
     table = (ROOT / "README.md").read_text().partition("| exit code |")[2].partition("\n\n")[0]
-    codes = [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
-    assert codes == sorted(int(code) for code in ExitCode)
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
+    assert rows == [(str(int(code)), EXIT_CODES[code]) for code in ExitCode]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -109,7 +109,10 @@ class Identities:
             Access(place(host, ETCD_PORT), *shown, source=source) for host in [*here, *others] if host is not None
         )
         if not found:
-            raise TryLater("no etcd is known: it does not run here yet, and the fleet has no address of another one")
+            raise TryLater(
+                "no etcd is known: it does not run here yet, and the fleet has no address of another one",
+                hint="Wait for the first control plane, or give the control planes an `address` in nodes/NAME.yaml.",
+            )
         return found
 
     def ca(self) -> bytes:

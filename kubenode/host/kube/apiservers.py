@@ -36,7 +36,10 @@ def places(api: Api) -> tuple[tuple[str, int], ...]:
         for key in ("addresses", "notReadyAddresses"):
             found |= {(text(it, "ip"), ports[0]) for it in items(subset, key)}
     if not found:
-        raise TryLater("the Endpoints object kubernetes names no API server yet")
+        raise TryLater(
+            "the Endpoints object kubernetes names no API server yet",
+            hint="Wait: an API server lists itself a few seconds after it started.",
+        )
     return tuple(sorted(found))
 
 

@@ -23,7 +23,10 @@ def approve(api: Api, names: Set[str], peers: Mapping[str, Peer], now: datetime)
             continue
         why = refusal(request, peers)
         if why is not None:
-            raise HostError(f"the certificate request {name} is not approved: {why}")
+            raise HostError(
+                f"the certificate request {name} is not approved: {why}",
+                hint="If nobody should have asked: kubectl delete csr NAME. docs/cluster.md lists the rules.",
+            )
         _approve(api, it, f"{request.common_name}, asked for by that node's own kubelet", now)
 
 

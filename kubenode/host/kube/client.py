@@ -77,7 +77,10 @@ class Api:
                 trust_env=False,
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise HostError(f"{access.source}: {access.server[:80]!r} is no usable address: {shown(error)}") from error
+            raise HostError(
+                f"{access.source}: {access.server[:80]!r} is no usable address: {shown(error)}",
+                hint="Correct the `server` there: https://HOST:PORT.",
+            ) from error
 
     def __enter__(self) -> "Api":
         return self

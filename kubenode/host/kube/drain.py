@@ -47,7 +47,10 @@ def eviction_version(api: Api) -> str:
     for resource in items(api.get("/api/v1"), "resources"):
         if find(resource, "name") == "pods/eviction":
             return f"{text(resource, 'group', default='policy')}/{text(resource, 'version', default='v1')}"
-    raise TryLater("the API server offers no evictions yet")
+    raise TryLater(
+        "the API server offers no evictions yet",
+        hint="Wait until the API server has started; kubectl get --raw /api/v1 lists pods/eviction then.",
+    )
 
 
 def left_on(api: Api, node: str) -> tuple[EvictablePod, ...]:

@@ -60,7 +60,10 @@ class Etcd:
         voters = [it for it in members if not it.learner]
         left = [it for it in voters if it not in gone]
         if not left:
-            raise HostError(f"the etcd member {name} is not removed: it is the only one")
+            raise HostError(
+                f"the etcd member {name} is not removed: it is the only one",
+                hint="A cluster keeps its last member: to give the cluster up, wipe its machines.",
+            )
         for group in (voters, left):
             healthy = sum(it.healthy for it in group)
             if healthy < len(group) // 2 + 1:

@@ -106,12 +106,18 @@ def _access(path: Path, cluster: Any, user: Any) -> Access:
         raise HostError(f"{path}: the cluster has no certificate-authority", hint="kubenode trusts no other CA")
     certificate, key = (_data_or_file(path, user, name) for name in ("client-certificate", "client-key"))
     if (certificate is None) != (key is None):
-        raise HostError(f"{path}: client-certificate and client-key go together, one of them is missing")
+        raise HostError(
+            f"{path}: client-certificate and client-key go together, one of them is missing",
+            hint="Write both into the user's entry, or copy the file again from where it was made.",
+        )
     token = text(user, "token", default="") or None
     if token is None and (token_file := text(user, "tokenFile", default="")):
         token = _bytes(path.parent / token_file).decode(errors="replace").strip() or None
     if certificate is None and token is None:
-        raise HostError(f"{path}: the user has neither a client certificate nor a token")
+        raise HostError(
+            f"{path}: the user has neither a client certificate nor a token",
+            hint="Make one that has: `kubenode kubeconfig` on a control plane.",
+        )
     return Access(server, ca, certificate, key, token, text(cluster, "tls-server-name", default="") or None, str(path))
 
 
@@ -122,7 +128,10 @@ def _require_https(path: Path, server: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        raise HostError(f"{path}: the server {server[:80]!r} is no https address")
+        raise HostError(
+            f"{path}: the server {server[:80]!r} is no https address",
+            hint="Correct the `server` there: https://HOST:PORT.",
+        )
 
 
 def _named(document: Any, group: str, kind: str, name: str) -> Any:
@@ -138,7 +147,9 @@ def _data_or_file(path: Path, block: Any, name: str) -> bytes | None:
         try:
             return base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise HostError(f"{path}: {name}-data is not base64") from error
+            raise HostError(
+                f"{path}: {name}-data is not base64", hint="Copy the file again: it was damaged on the way."
+            ) from error
     file = text(block, name, default="")
     return _bytes(path.parent / file) if file else None
 
@@ -148,7 +159,12 @@ def _bytes(path: Path) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise HostError(f"{path} cannot be read: {error.strerror}") from error
+        raise HostError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="Name another kubeconfig with --kubeconfig, or run this as root on a control plane.",
+        ) from error
     if len(data or b"") > MAX_BYTES:
-        raise HostError(f"{path} is larger than {MAX_BYTES} bytes")
+        raise HostError(
+            f"{path} is larger than {MAX_BYTES} bytes", hint="Is this a kubeconfig? Name another one with --kubeconfig."
+        )
     return data or b""

@@ -55,7 +55,10 @@ class Leases:
         if holding == holder:
             return
         if holding != previous:
-            raise TryLater(f"the lease {name} is {f'held by {holding}' if holding else 'free'} by now")
+            raise TryLater(
+                f"the lease {name} is {f'held by {holding}' if holding else 'free'} by now",
+                hint="See who has it now: `kubenode lease list`.",
+            )
         if holding is not None and self._is_there(holding):
             raise TryLater(
                 f"the lease {name} is held by {holding}, which is still a node of the cluster",
@@ -64,13 +67,19 @@ class Leases:
         lease["spec"] = {"holderIdentity": holder, "acquireTime": stamp(now)}
         lease["metadata"]["annotations"] = {**texts(lease, "metadata", "annotations"), WHY_ANNOTATION: why[:_WHY_SIZE]}
         if not self._swap(lease):
-            raise TryLater(f"another one was faster to take the lease {name}")
+            raise TryLater(
+                f"another one was faster to take the lease {name}",
+                hint="Nothing to do: the next tick asks again. `kubenode lease list` shows who has it.",
+            )
 
     def release(self, name: str, holder: str) -> None:
         """Give a slot back; nothing happens when `holder` does not have it."""
         lease = self._get(name)
         if _holder(lease) == holder and not self._swap(_freed(lease)):
-            raise TryLater(f"the lease {name} was changed while it was given back; the next look tells by whom")
+            raise TryLater(
+                f"the lease {name} was changed while it was given back; the next look tells by whom",
+                hint="Nothing to do: the next tick looks again.",
+            )
 
     def break_(self, name: str, holder: str, note: str, now: datetime) -> None:
         """Free a slot that `holder` has, for a person who knows that its holder does nothing any more.
@@ -82,7 +91,10 @@ class Leases:
         freed = _freed(lease)
         freed["metadata"]["annotations"][BROKEN_ANNOTATION] = f"{stamp(now)} from {holder} by {note}"[:_WHY_SIZE]
         if _holder(lease) != holder or not self._swap(freed):
-            raise HostError(f"the lease {name} is not held by {holder} any more; nothing was changed")
+            raise HostError(
+                f"the lease {name} is not held by {holder} any more; nothing was changed",
+                hint="Look again before you break it: `kubenode lease list`.",
+            )
 
     def _get(self, name: str) -> Object:
         try:

@@ -38,7 +38,10 @@ def signer_of(ca: Path) -> Signer | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise HostError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise HostError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            hint="Run this as root on a control plane, or name the CA's folder with --ca.",
+        ) from error
 
 
 def mint(

@@ -39,7 +39,10 @@ def report(api: Api, node: str, status: Plain) -> None:
     """Write a node's report into its annotation. Raises HostError when it is larger than MAX_REPORT."""
     value = json.dumps(status, separators=(",", ":"), ensure_ascii=True, sort_keys=True)
     if len(value) > MAX_REPORT:
-        raise HostError(f"the report of {node} has {len(value)} bytes, more than {MAX_REPORT}")
+        raise HostError(
+            f"the report of {node} has {len(value)} bytes, more than {MAX_REPORT}",
+            hint="This is a mistake in kubenode: please report it with /var/lib/kubenode/status.json.",
+        )
     _patch(api, node, {"metadata": {"annotations": {STATUS_ANNOTATION: value}}})
 
 
@@ -90,7 +93,10 @@ def _patch(api: Api, node: str, change: Object) -> None:
     except NotFound as error:
         raise _gone(node) from error
     except Conflict as error:
-        raise TryLater(f"the node {node} was changed by somebody else just now") from error
+        raise TryLater(
+            f"the node {node} was changed by somebody else just now",
+            hint="Nothing to do: the next tick writes it again.",
+        ) from error
 
 
 def _gone(node: str) -> HostError:

@@ -13,7 +13,10 @@ def client_context(ca: bytes, certificate: bytes | None, key: bytes | None, sour
     try:
         context.load_verify_locations(cadata=ca.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
-        raise HostError(f"{source}: the CA certificate cannot be read: {error}") from error
+        raise HostError(
+            f"{source}: the CA certificate cannot be read: {error}",
+            hint="Write the cluster's CA as PEM: it is /etc/kubernetes/pki/ca.crt on every control plane.",
+        ) from error
     if certificate is not None and key is not None:
         # OpenSSL takes files only. An anonymous file in memory keeps the key off the disk (memfd_create(2)).
         handle = os.memfd_create("kubenode-client")

@@ -54,7 +54,10 @@ def kubeadm_config(api: Api) -> tuple[KubernetesVersion, str | None]:
         version = _version(text(config, "kubernetesVersion"), "kubeadm-config")
         return version, texts(found, "metadata", "annotations").get(CONFIGURATION_ANNOTATION)
     except NotFound as error:
-        raise TryLater("the cluster has no kubeadm-config yet: `kubeadm init` has not finished") from error
+        raise TryLater(
+            "the cluster has no kubeadm-config yet: `kubeadm init` has not finished",
+            hint="Wait for the bootstrap node: its own status says how far it is.",
+        ) from error
     except FleetInvalid as error:
         raise Malformed(f"the ClusterConfiguration in kube-system/kubeadm-config cannot be read: {error}") from error
 

@@ -4,8 +4,8 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from kubenode.errors import HostError
 from kubenode.host.seed import smbios_string
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes.network import NETWORK_FILE, Member, network_file
 from kubenode.lab.workshop import Workshop
 
@@ -48,7 +48,7 @@ def seed_credentials(workshop: Workshop, name: str) -> dict[str, bytes]:
     """Return the credentials that `kubenode seed` made for a machine. Raises HostError when there are none."""
     folder = seed_folder(workshop, name) / "smbios"
     if not folder.is_dir():
-        raise HostError(f"{name} has no seed in {folder.parent}")
+        raise LabFailed(f"{name} has no seed in {folder.parent}")
     found = {}
     for file in sorted(folder.iterdir()):
         found[file.name] = base64.b64decode(file.read_text().removeprefix(smbios_string(file.name, b"")))

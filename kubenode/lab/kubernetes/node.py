@@ -8,8 +8,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from kubenode.errors import HostError
 from kubenode.host.kube.cluster import API_PORT
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes.network import Member, system_credentials
 from kubenode.lab.node import AGENT, LabNode, Status
 from kubenode.lab.qemu import SharedNetwork
@@ -87,7 +87,7 @@ class ClusterNode(LabNode):
             status = self.status()
             if status.get("at") not in (None, last) and status.get("phase") != "Restarting":
                 return status
-        raise HostError(f"the tick of {self.name} did not end within {timeout:.0f} s: {self.status()}")
+        raise LabFailed(f"the tick of {self.name} did not end within {timeout:.0f} s: {self.status()}")
 
     def _restarted(self, boot: str) -> bool:
         """Say whether the guest answers and runs another boot; while it does not answer nobody knows."""
@@ -125,7 +125,7 @@ class ClusterNode(LabNode):
         said = self.probe.read(out).decode(errors="replace")
         self.probe.run(["/usr/bin/systemctl", "stop", unit], check=False)
         if state != "exited":
-            raise HostError(f"the script {name} on {self.name} is {state}: {said[-4000:]}")
+            raise LabFailed(f"the script {name} on {self.name} is {state}: {said[-4000:]}")
         return said
 
     def import_images(self) -> None:

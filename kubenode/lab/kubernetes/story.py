@@ -15,6 +15,7 @@ from kubenode.errors import HostError
 from kubenode.fleet.tokens import secret_name
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes import balancer, fleet, workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED, VERSIONS, Kubernetes, provide
 from kubenode.lab.kubernetes.enroll import enroll, seed_credentials
@@ -222,7 +223,7 @@ class ClusterStory:
                 booted = (status.get("observed") or {}).get("booted") or {}
                 settled &= status.get("phase") == "Up to date" and booted.get("version") == release
             if not settled and time.monotonic() - start > timeout:
-                raise HostError(f"not all run {release} within {timeout:.0f} s: {said}")
+                raise LabFailed(f"not all run {release} within {timeout:.0f} s: {said}")
         self.show(f"{', '.join(said)}: release {release} ({time.monotonic() - start:.0f} s)")
 
     def kubectl(self, node: ClusterNode, *words: str, timeout: float = 120, check: bool = True) -> str:
@@ -277,7 +278,7 @@ class ClusterStory:
         start = time.monotonic()
         while not true():
             if time.monotonic() - start > timeout:
-                raise HostError(f"it was not so within {timeout:.0f} s that {what}")
+                raise LabFailed(f"it was not so within {timeout:.0f} s that {what}")
             time.sleep(3)
         self.show(f"{what} ({time.monotonic() - start:.0f} s)")
 

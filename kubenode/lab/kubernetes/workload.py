@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kubenode.errors import HostError
+from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes.images import PAUSE
 from kubenode.lab.watch import Watch
 
@@ -84,7 +85,7 @@ def look(kubectl: Kubectl) -> Seen:
         pods = json.loads(text)["items"]
         return Seen(tuple(sorted(it["spec"]["nodeName"] for it in pods if _is_ready(it))))
     except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"kubectl said something else than a list of pods: {text[:200]}") from error
+        raise LabFailed(f"kubectl said something else than a list of pods: {text[:200]}") from error
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
