@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from kubenode.errors import KubenodeError
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes.network import Member, system_credentials
@@ -91,13 +92,13 @@ class ClusterNode(LabNode):
 
     def _restarted(self, boot: str) -> bool:
         """Say whether the guest answers and runs another boot; while it does not answer nobody knows."""
-        with suppress(HostError, OSError):
+        with suppress(KubenodeError, OSError):
             return self.probe.boot_id() != boot
         return False
 
     def _ticks(self) -> bool:
         words = ["/usr/bin/systemctl", "show", "--value", "--property=ActiveState", AGENT]
-        with suppress(HostError, OSError):
+        with suppress(KubenodeError, OSError):
             return self.probe.run(words, 300, check=False).text.strip() in ("activating", "deactivating", "active")
         return True
 
