@@ -68,6 +68,8 @@ class Cluster:
     requests: tuple[CertificateRequest, ...] = ()
     changes: set[Change] = field(default_factory=set)
     """What has changed since somebody last emptied this."""
+    _found: dict[str, object] = field(default_factory=dict)
+    """What was found in leases and reports since they have changed."""
 
     @classmethod
     def seen_by(cls, declared: frozenset[str], views: Sequence[ClusterView]) -> "Cluster":
@@ -139,7 +141,11 @@ class Cluster:
             tokens=self.tokens if plane else frozenset(),
             requests=self.requests if plane else (),
         )
-        vars(view)["by_name"] = self.nodes  # The cached property would make the same again for every decision.
+        # What the cached properties would find anew for every decision, by a look at every node.
+        for name in ("by_holder", "poisoned"):
+            if name not in self._found:
+                self._found[name] = getattr(view, name)
+        vars(view).update(self._found, by_name=self.nodes)
         return view
 
     # What changes.
@@ -189,13 +195,12 @@ class Cluster:
     def _asked(self, action: Action, me: str, now: datetime) -> None:
         match action:
             case CreateLeases(names):
-                self.leases |= {name: Lease(name) for name in sorted(names - self.leases.keys())}
-                self.changes.add(Change.LEASE)
+                for name in sorted(names - self.leases.keys()):
+                    self._lease(Lease(name))
             case AcquireLease(name, why):
-                self.leases[name] = Lease(name, me, now, why)
+                self._lease(Lease(name, me, now, why))
             case ReleaseLease(name):
-                self.leases[name] = Lease(name)
-                self.changes.add(Change.LEASE)
+                self._lease(Lease(name))
             case Cordon(node):
                 self._node(node, cordoned=True, cordoned_by_us=True)
             case Uncordon(node):
@@ -211,6 +216,7 @@ class Cluster:
             case DeleteNode(name):
                 self.nodes.pop(name, None)
                 self.apiservers.pop(name, None)
+                self._found.pop("poisoned", None)
                 self.changes |= {Change.BACK, Change.PLANE}
             case SetTokens(nodes):
                 self.tokens = nodes
@@ -244,6 +250,13 @@ class Cluster:
                 self.changes.add(Change.PLANE)
         if before.report != after.report:
             self.changes.add(Change.REPORT)
+            self._found.pop("poisoned", None)
+
+    def _lease(self, lease: Lease) -> None:
+        self.leases[lease.name] = lease
+        self._found.pop("by_holder", None)
+        if lease.holder is None:
+            self.changes.add(Change.LEASE)
 
     def _member(self, name: str, **fields: object) -> None:
         if self.etcd is not None:

@@ -22,14 +22,14 @@ from kubenode.model.decision import (
 from kubenode.model.desired import DesiredState
 from kubenode.model.observed import Observed
 from kubenode.plan.decide import decide
-from kubenode.plan.kubernetes.rollout import count
 from kubenode.plan.node import Node
 from kubenode.plan.observations import Report
 from kubenode.plan.simulate.cluster import Cluster
-from kubenode.plan.simulate.durations import LOOK_EVERY, TRIAL, lasts
+from kubenode.plan.simulate.durations import TRIAL, lasts
 from kubenode.plan.simulate.machine import Machine
 from kubenode.plan.simulate.notes import notes
 from kubenode.plan.simulate.pauses import Pauses
+from kubenode.plan.simulate.places import next_tick, places
 from kubenode.plan.simulate.timeline import Ending, Event, Timeline
 from kubenode.plan.simulate.waiting import Group, alike, ended_by
 
@@ -63,16 +63,6 @@ def simulate(desired: Mapping[str, DesiredState], reports: Sequence[Report], now
 
 
 @dataclass
-class _Place:
-    """A node's place in the order, the phase of its ticks, and its group while it waits."""
-
-    pool: str
-    wave: int | None
-    phase: timedelta
-    group: Group | None = None
-
-
-@dataclass
 class _Run:
     desired: Mapping[str, DesiredState]
     reports: Sequence[Report]
@@ -101,7 +91,7 @@ class _Run:
         views = [report.observed.cluster for report in ordered if report.observed.cluster is not None]
         self.cluster = Cluster.seen_by(frozenset(want.by_name) if want is not None else frozenset(), views)
         self.machines = {report.node: _machine(self.desired[report.node], report) for report in ordered}
-        self.places = _places(self.desired)
+        self.places = places(self.desired)
 
     def run(self) -> Timeline:
         """Play everything."""
@@ -305,7 +295,7 @@ class _Run:
             decision = self.last[name] = self._decide(name, self.clock)
             until = decision.until - self.began if isinstance(decision, Wait) and decision.until else None
             if isinstance(decision, Act) or (until is not None and until - self.moved <= self.patience):
-                self._push(_next_tick(place.phase, max(until or self.clock, self.clock)), _Look(name))
+                self._push(next_tick(place.phase, max(until or self.clock, self.clock)), _Look(name))
         return len(self.queue) > before
 
     def _ending(self, name: str) -> Ending:
@@ -342,22 +332,3 @@ def _machine(desired: DesiredState, report: Report) -> Machine:
     return Machine(
         desired, replace(see, cluster=None), report.journal, report.stale, see.cluster is not None or not member
     )
-
-
-def _places(desired: Mapping[str, DesiredState]) -> dict[str, _Place]:
-    pools: dict[str, list[str]] = {}
-    for name in sorted(desired):
-        pools.setdefault(desired[name].pool, []).append(name)
-    found = {}
-    for pool, nodes in pools.items():
-        cluster = desired[nodes[0]].cluster
-        sizes = [count(it, len(nodes), up=True) for it in cluster.rollouts[pool].waves] if cluster is not None else []
-        for place, name in enumerate(nodes):
-            wave = next((number for number, size in enumerate(sizes, 1) if place < size), len(sizes) + 1)
-            found[name] = _Place(pool, wave if cluster is not None else None, LOOK_EVERY * place / len(nodes))
-    return found
-
-
-def _next_tick(phase: timedelta, at: timedelta) -> timedelta:
-    """Return the first tick at a time or after it."""
-    return at + (phase - at) % LOOK_EVERY

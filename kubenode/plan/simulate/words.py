@@ -39,7 +39,7 @@ def words(action: Action, node: str) -> str:
         case FetchRelease(release):
             return f"download release {release.version}"
         case WriteSlot(release):
-            return f"write release {release.version} to the spare slot"
+            return f"write release {release.version}"
         case ActivateSlot(release):
             return f"activate release {release.version}"
         case Reboot(release):
@@ -57,7 +57,7 @@ def words(action: Action, node: str) -> str:
         case KubeadmJoin(role):
             return f"kubeadm join as a {role}"
         case Reconfigure(configuration):
-            return f"apply the kubeadm configuration {configuration[:12]}"
+            return f"apply configuration {configuration[:12]}"
         case RenewCertificates():
             return "renew the certificates"
     return _small(action, node)
