@@ -1,6 +1,7 @@
 """How a simulated rollout is shown: a table by wave, JSON, or a Gantt chart for mermaid."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from kubenode.errors import ExitCode
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from kubenode.model.desired import DesiredState
     from kubenode.model.documents import FleetDocuments
     from kubenode.plan.observations import Report
     from kubenode.plan.simulate.rows import Row
@@ -29,19 +31,17 @@ def show_simulation(
     now: "datetime",
     *,
     output: Format,
-    mermaid: bool = False,
+    graph: bool = False,
     detailed_exitcode: bool = False,
 ) -> typer.Exit:
     """Print the expected rollout of a commit, and return what to raise.
 
     Raises FleetInvalid as `desired_state` does.
     """
-    from kubenode.fleet.desired import desired_state
     from kubenode.plan.simulate.run import simulate
 
-    names = [*dict.fromkeys((*documents.nodes, *(report.node for report in known)))]
-    timeline = simulate({name: desired_state(documents, commit, name) for name in names}, known, now)
-    if mermaid:
+    timeline = simulate(_desired(documents, commit, known), documents.nodes, known, now)
+    if graph:
         typer.echo("\n".join(_gantt(timeline)))
     elif output is Format.JSON:
         print_json("Simulation", {"commit": commit, **_plain(timeline)})
@@ -56,6 +56,20 @@ def show_simulation(
     if timeline.stuck:
         return typer.Exit(int(ExitCode.STUCK))
     return typer.Exit(int(ExitCode.CHANGES if timeline.events and detailed_exitcode else ExitCode.OK))
+
+
+def _desired(documents: "FleetDocuments", commit: str, known: "Sequence[Report]") -> "dict[str, DesiredState]":
+    """Return the desired states by name. Nodes of one pool differ by their names: so the cluster is made a few times."""
+    from kubenode.fleet.desired import desired_state
+
+    found: dict[str, DesiredState] = {}
+    firsts: dict[str, DesiredState] = {}
+    for name in (report.node for report in known):
+        node = documents.nodes.get(name)
+        first = firsts.get(node.pool) if node is not None else None
+        found[name] = replace(first, node=name) if first is not None else desired_state(documents, commit, name)
+        firsts.setdefault(found[name].pool, found[name])
+    return found
 
 
 # The table.
@@ -146,11 +160,11 @@ def _closing(timeline: "Timeline", commit: str) -> str:
         said += "nothing will be done"
     else:
         end = timeline.began + timeline.length
-        said += f"about {_span(timeline.length)} are expected, until {end:%a %Y-%m-%d %H:%M} UTC"
+        said += f"about {_span(timeline.length)}, until {end:%a %Y-%m-%d %H:%M} UTC"
     opened = sorted({it.until for it in timeline.pauses if it.reason == "OutsideWindow" and it.until is not None})
     if opened:
         more = f" and {len(opened) - 2} more" if len(opened) > 2 else ""
-        said += f", with windows at {', '.join(f'{it:%a %Y-%m-%d %H:%M} UTC' for it in opened[:2])}{more}"
+        said += f" (windows: {', '.join(f'{it:%a %Y-%m-%d %H:%M} UTC' for it in opened[:2])}{more})"
     done, every = len(timeline.done), len(timeline.endings)
     said += f": {done} of {every} nodes arrive, {len(timeline.stuck)} stuck, {len(timeline.held_back)} held back"
     return f"{said}{', the simulation has no end' if timeline.endless else ''}."

@@ -1,6 +1,6 @@
 """Where nodes stand: their wave, and when their agents look."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,17 +26,24 @@ def places(desired: Mapping[str, DesiredState]) -> dict[str, Place]:
     for name in sorted(desired):
         pools.setdefault(desired[name].pool, []).append(name)
     found = {}
-    for pool, nodes in pools.items():
-        cluster = desired[nodes[0]].cluster
-        waves = cluster.rollouts[pool].waves if cluster is not None else ()
-        sizes = [count(amount, len(nodes), up=True) for amount in waves]
-        for number, name in enumerate(nodes):
-            wave = next((wave for wave, size in enumerate(sizes, 1) if number < size), len(sizes) + 1)
-            phase = LOOK_EVERY * number / len(nodes)
-            found[name] = Place(pool, wave if cluster is not None else None, phase)
+    for pool, seen in pools.items():
+        cluster = desired[seen[0]].cluster
+        if cluster is None:
+            found.update({name: Place(pool, None, _phase(number, seen)) for number, name in enumerate(seen)})
+            continue
+        peers = [peer.name for peer in cluster.pools[pool]]
+        sizes = [count(amount, len(peers), up=True) for amount in cluster.rollouts[pool].waves]
+        for number, name in enumerate(peers):
+            if name in desired:
+                wave = next((wave for wave, size in enumerate(sizes, 1) if number < size), len(sizes) + 1)
+                found[name] = Place(pool, wave, _phase(number, peers))
     return found
 
 
 def next_tick(phase: timedelta, at: timedelta) -> timedelta:
     """Return the first tick at a time or after it."""
     return at + (phase - at) % LOOK_EVERY
+
+
+def _phase(number: int, nodes: Sequence[str]) -> timedelta:
+    return LOOK_EVERY * number / len(nodes)

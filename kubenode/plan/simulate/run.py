@@ -1,7 +1,7 @@
 """The simulation: every node looks, decides and acts as its agent does, side by side with all others."""
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -52,24 +52,27 @@ _A_WEEK_AND_A_DAY = timedelta(days=8)
 """Windows recur weekly. When nothing was done for so long (and no soak is open), nothing will be."""
 
 
-def simulate(desired: Mapping[str, DesiredState], reports: Sequence[Report], now: datetime) -> Timeline:
+def simulate(
+    desired: Mapping[str, DesiredState], declared: Collection[str], reports: Sequence[Report], now: datetime
+) -> Timeline:
     """Play the planner's decisions forward, from what nodes reported until nothing moves any more. Raises nothing.
 
-    `desired`: every declared node's desired state by its name, the reported ones among them; those of one cluster share
-    their `cluster`. `now` is aware, in UTC. The first decision about each node is the one that `decide` makes about its
-    own report; the cluster of all later ones is put together from all reports.
+    `desired`: the desired states of the nodes that reported, by name. `declared`: the names of all nodes in git. `now`
+    is aware, in UTC. The first decision about each node is the one that `decide` makes about its own report; the
+    cluster of all later ones is put together from all reports.
     """
-    return _Run(desired, reports, now).run()
+    return _Run(desired, declared, reports, now).run()
 
 
 @dataclass
 class _Run:
     desired: Mapping[str, DesiredState]
+    declared: Collection[str]
     reports: Sequence[Report]
     began: datetime
     events: list[Event] = field(default_factory=list)
     pauses: Pauses = field(default_factory=Pauses)
-    queue: list[tuple[timedelta, int, object]] = field(default_factory=list)
+    queue: list[tuple[timedelta, bool, str, int, object]] = field(default_factory=list)
     groups: dict[object, Group] = field(default_factory=dict)
     busy: set[str] = field(default_factory=set)
     idle: int = 0
@@ -97,7 +100,7 @@ class _Run:
         """Play everything."""
         for report in self.reports:
             if report.observed.booted.trial:
-                self._push(TRIAL, _Blessing(report.node))
+                self._push(TRIAL, report.node, _Blessing(report.node))
         for report in sorted(self.reports, key=lambda report: report.node):
             self._tick(report.node, timedelta(0), report.observed)
         self._wake(timedelta(0))
@@ -113,20 +116,21 @@ class _Run:
             events=tuple(sorted(self.events, key=lambda event: event.at)),
             pauses=self.pauses.all(),
             endings=tuple(endings),
-            unseen=tuple(sorted(self.desired.keys() - self.machines.keys())),
+            unseen=tuple(sorted(set(self.declared) - self.machines.keys())),
             notes=notes(self.machines, self.cluster, [event.action for event in self.events]),
             endless=self.endless,
         )
 
     # Time.
 
-    def _push(self, at: timedelta, what: object) -> None:
+    def _push(self, at: timedelta, name: str, what: object) -> None:
+        # At one moment, what ends comes before who looks: so the order does not hang on how the waiting are grouped.
         self.pushed += 1
-        heapq.heappush(self.queue, (at, self.pushed, what))
+        heapq.heappush(self.queue, (at, not isinstance(what, _Done), name, self.pushed, what))
 
     def _play(self) -> None:
         while self.queue and not self.endless:
-            at, _, what = heapq.heappop(self.queue)
+            at, *_, what = heapq.heappop(self.queue)
             self.clock = at
             match what:
                 case Group():
@@ -163,17 +167,17 @@ class _Run:
     def _plan(self, group: Group, after: timedelta) -> None:
         if not group.members:
             return
-        at, _ = group.next_look(after)
+        at, name = group.next_look(after)
         if group.planned is None or at < group.planned:
             group.planned = at
-            self._push(at, group)
+            self._push(at, name, group)
 
     def _wake(self, at: timedelta) -> None:
         changes, self.cluster.changes = self.cluster.changes, set()
         if changes:
             for group in self.groups.values():
                 if group.ends & changes:
-                    self._plan(group, at)
+                    self._plan(group, at - timedelta.resolution)
 
     # One node.
 
@@ -221,7 +225,7 @@ class _Run:
         self.cluster.begin(action, name)
         if span:
             self.busy.add(name)
-            self._push(at + span, _Done(name, action))
+            self._push(at + span, name, _Done(name, action))
             return True
         self._finish(name, action, at)
         return False
@@ -295,7 +299,7 @@ class _Run:
             decision = self.last[name] = self._decide(name, self.clock)
             until = decision.until - self.began if isinstance(decision, Wait) and decision.until else None
             if isinstance(decision, Act) or (until is not None and until - self.moved <= self.patience):
-                self._push(next_tick(place.phase, max(until or self.clock, self.clock)), _Look(name))
+                self._push(next_tick(place.phase, max(until or self.clock, self.clock)), name, _Look(name))
         return len(self.queue) > before
 
     def _ending(self, name: str) -> Ending:
