@@ -59,7 +59,7 @@ def show_simulation(
 
 
 def _desired(documents: "FleetDocuments", commit: str, known: "Sequence[Report]") -> "dict[str, DesiredState]":
-    """Return the desired states by name. Nodes of one pool differ by their names: so the cluster is made a few times."""
+    """Return the desired states by name; nodes of one pool differ by their names only."""
     from kubenode.fleet.desired import desired_state
 
     found: dict[str, DesiredState] = {}
