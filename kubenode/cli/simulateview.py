@@ -137,13 +137,15 @@ def _title(row: "Row", sizes: dict[str, int]) -> str:
 def _nodes(names: Sequence[str], width: int) -> str:
     """Return as many names as fit, and how many more there are; of names that are too long only their number."""
     text = ", ".join(names)
+    if len(names) == 1 and len(text) > width:
+        return f"{text[: max(1, width - 1)]}…"
     for shown in range(len(names) - 1, 0, -1) if len(text) > width else ():
         if shown > width:  # No name is shorter than this.
             continue
         text = f"{', '.join(names[:shown])} and {len(names) - shown} more"
         if len(text) <= width:
             return text
-    return text if len(text) <= width else f"{len(names)} node{'s' * (len(names) > 1)}"
+    return text if len(text) <= width else f"{len(names)} nodes"
 
 
 def _clock(offset: timedelta) -> str:

@@ -223,6 +223,34 @@ def test_members_begin_nothing_when_nobody_observed_the_cluster() -> None:
     assert any("cluster itself" in note for note in timeline.notes)
 
 
+def test_what_one_member_did_not_see_holds_it_back_and_is_said() -> None:
+    fleet = founded(3, 2, Rollout("1"))
+    fleet.releases = (R32, R31)
+    seen = reports(fleet)
+    for number, it in enumerate(seen):
+        if it.node == "worker-0001" and it.observed.cluster is not None:
+            seen[number] = replace(it, observed=replace(it.observed, cluster=replace(it.observed.cluster, pods={})))
+        if it.node == "worker-0002":
+            seen[number] = replace(it, observed=replace(it.observed, cluster=None))
+    timeline = run.simulate({it.node: fleet.desired(it.node) for it in seen}, fleet.machines, seen, fleet.now)
+    reasons = {it.node: getattr(it.decision, "reason", "") for it in timeline.held_back}
+    assert reasons == {"worker-0001": "PodsUnknown", "worker-0002": "ApiUnreachable"}
+    assert [note.split(";")[0] for note in timeline.notes[1:]] == [
+        "Not observed: the cluster as worker-0002 sees it",
+        "Not observed: the pods of worker-0001",
+    ]
+
+
+def test_windows_of_two_pools_that_never_meet_end_the_simulation() -> None:
+    """Every week the first waits for a node that never comes, and nothing else: a week later it is the same."""
+    fleet = founded(3, 2, Rollout("1"))
+    fleet.releases = (R32, R31)
+    fleet.windows = (facts.window((5,), "02:00", 4),)
+    timeline = simulated(fleet, without=("cp-1",))
+    assert timeline.held_back and not timeline.endless
+    assert timeline.length < timedelta(days=8)
+
+
 def test_a_lease_that_is_held_by_nobody_who_moves_holds_the_others_up() -> None:
     fleet = founded(3, 2, Rollout("1"))
     fleet.releases = (R32, R31)

@@ -10,6 +10,9 @@ from cliworld import OLD as FIRST
 from cliworld import Done, World, kubenode
 from simulateworld import NEW, OLD, Lab
 
+from kubenode.model.decision import Act, Uncordon
+from kubenode.plan.simulate import run
+
 
 def lines(done: Done, what: str) -> list[str]:
     return [line for line in done.out.splitlines() if what in line]
@@ -114,6 +117,13 @@ def test_a_thousand_workers_are_a_few_lines(lab: Lab) -> None:
     assert len(done.out.splitlines()) < 50
     assert re.search(r"restart into release 2026\.11\.1 +worker-\d+(, worker-\d+)? and \d+ more", done.out)
     assert "64 of 64 nodes arrive" in done.last
+
+
+def test_a_simulation_without_an_end_says_so(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "decide", lambda want, *_words, **_options: Act(Uncordon(want.node), "For ever."))
+    done = lab.plan()
+    assert done.code == 1
+    assert "was given up" in done.err and done.last.endswith("the simulation has no end.")
 
 
 def test_two_of_a_node_and_no_observation_are_refused_as_ever(lab: Lab) -> None:

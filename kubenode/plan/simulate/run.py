@@ -74,14 +74,15 @@ class _Run:
     pauses: Pauses = field(default_factory=Pauses)
     queue: list[tuple[timedelta, bool, str, int, object]] = field(default_factory=list)
     groups: dict[object, Group] = field(default_factory=dict)
-    busy: set[str] = field(default_factory=set)
     idle: int = 0
     """Actions since the last that led on."""
     moved: timedelta = timedelta(0)
     """When the last action ended."""
     pushed: int = 0
     clock: timedelta = timedelta(0)
+    """When anybody has last looked or ended something."""
     last: dict[str, Decision] = field(default_factory=dict)
+    """What each node that waits was told when everybody was asked."""
     endless: str = ""
 
     def __post_init__(self) -> None:
@@ -131,12 +132,16 @@ class _Run:
     def _play(self) -> None:
         while self.queue and not self.endless:
             at, *_, what = heapq.heappop(self.queue)
+            if at - self.moved > self.patience:
+                self.queue.clear()
+                return
+            if isinstance(what, Group) and (what.planned != at or not what.members):
+                continue  # It was planned anew, or everybody has gone.
             self.clock = at
             match what:
                 case Group():
                     self._look(what, at)
                 case _Done(name, action):
-                    self.busy.discard(name)
                     self._finish(name, action, at)
                     self._tick(name, at)
                 case _Blessing(name):
@@ -149,11 +154,7 @@ class _Run:
             self._wake(at)
 
     def _look(self, group: Group, at: timedelta) -> None:
-        if group.planned != at or not group.members:
-            return  # It was planned anew, or everybody has gone.
         group.planned = None
-        if at - self.moved > self.patience:
-            return
         _, name = group.next_look(at - timedelta.resolution)
         decision = self._decide(name, at)
         if isinstance(decision, Act):
@@ -224,7 +225,6 @@ class _Run:
         self.moved = max(self.moved, at + span)
         self.cluster.begin(action, name)
         if span:
-            self.busy.add(name)
             self._push(at + span, name, _Done(name, action))
             return True
         self._finish(name, action, at)
