@@ -182,6 +182,15 @@ def test_no_more_are_away_than_may_be() -> None:
     assert most == 2
 
 
+def test_a_worker_that_seemed_empty_is_drained_all_the_same() -> None:
+    """Who looks before it is cordoned sees nothing that counts."""
+    fleet = founded(1, 1)
+    fleet.cluster.pods = {}
+    fleet.cluster.changed()
+    fleet.releases = (R32, R31)
+    assert [name for name, _ in done(simulated(fleet), Drain)] == ["worker-0001"]
+
+
 def test_a_cluster_is_founded_and_joined() -> None:
     fleet = Fleet.create(3, 2, (R31,), R31)
     timeline = simulated(fleet)

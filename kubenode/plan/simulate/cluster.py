@@ -38,6 +38,9 @@ from kubenode.model.kubernetes import (
 )
 from kubenode.model.observed import Observed
 
+SOME_POD = EvictablePod("assumed", "pods")
+"""What a worker has to be drained of when nothing was seen there: that was before it was cordoned, or from afar."""
+
 
 class Change(Enum):
     """What has changed in the cluster, as coarse as waiting nodes need it."""
@@ -203,6 +206,8 @@ class Cluster:
                 self._lease(Lease(name))
             case Cordon(node):
                 self._node(node, cordoned=True, cordoned_by_us=True)
+                if self.pods.get(node) == () and node in self.nodes and self.nodes[node].role is Role.WORKER:
+                    self.pods[node] = (SOME_POD,)
             case Uncordon(node):
                 self._node(node, cordoned=False, cordoned_by_us=False)
             case Drain(node):
