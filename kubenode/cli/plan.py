@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,12 @@ from kubenode.errors import ExitCode, UsageError
 if TYPE_CHECKING:
     from kubenode.model.decision import Decision
     from kubenode.plan.observations import Report
+
+
+class Graph(StrEnum):
+    """Languages of charts."""
+
+    MERMAID = "mermaid"
 
 
 def register(app: typer.Typer) -> None:
@@ -32,6 +39,10 @@ def plan(
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do.")
     ] = False,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Show the expected timeline of the whole rollout.")
+    ] = False,
+    graph: Annotated[Graph | None, typer.Option(help="With --simulate: a chart instead of the table.")] = None,
 ) -> None:
     """Show what every observed node would do next, what is expected after it, and why.
 
@@ -44,6 +55,8 @@ def plan(
     from kubenode.model.plain import tagged
     from kubenode.plan.decide import decide
 
+    if graph is not None and not simulate:
+        raise UsageError("--graph shows a simulation", hint="Add --simulate.")
     repository(fleet)
     known = _reports(observed)
     commit = commit_of(fleet, revision)
@@ -51,6 +64,12 @@ def plan(
     if (fleet / ".git").exists() and uncommitted(fleet):
         say("Note: changes that are not committed are not part of this plan.")
     now = SystemClock().now()
+    if simulate:
+        from kubenode.cli.simulateview import show_simulation
+
+        raise show_simulation(
+            documents, commit, known, now, output=output, graph=graph is not None, detailed_exitcode=detailed_exitcode
+        )
     decisions: dict[str, Decision] = {
         report.node: decide(
             desired_state(documents, commit, report.node), report.observed, report.journal, now, stale=report.stale

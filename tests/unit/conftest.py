@@ -1,5 +1,6 @@
 """Fixtures for all unit tests."""
 
 from cliworld import prepared, world
+from simulateworld import lab
 
-__all__ = ["prepared", "world"]
+__all__ = ["lab", "prepared", "world"]

@@ -24,7 +24,7 @@ from kubenode.model.decision import (
     WriteSlot,
 )
 from kubenode.model.documents import Role
-from kubenode.model.kubernetes import ClusterView, Lease
+from kubenode.model.kubernetes import Lease
 from kubenode.plan.backoff import held_back
 from kubenode.plan.kubernetes import gates, reports
 from kubenode.plan.kubernetes.rollout import count
@@ -53,7 +53,8 @@ def allowed(node: Node) -> int:
     assert view is not None and cluster is not None
     if node.desired.role is Role.CONTROL_PLANE:
         return 1
-    there = sum(peer.name in view.by_name for peer in cluster.pools[node.desired.pool])
+    known = view.by_name
+    there = sum(peer.name in known for peer in cluster.pools[node.desired.pool])
     return count(cluster.rollouts[node.desired.pool].max_unavailable, there, up=False)
 
 
@@ -117,7 +118,9 @@ def room(node: Node, what: str) -> Decision | None:
         for number, lease in slots
         if lease.holder not in (None, node.name) and not _is_ghost(lease, node) and (limit is None or number < limit)
     }
-    down = {it.name for it in peers if it.name != node.name and _away(view, it.name)}
+    # Many nodes ask this at every step, about every peer.
+    me, known = node.name, view.by_name
+    down = {it.name for it in peers if it.name != me and it.name in known and gates.away(known[it.name])}
     busy = {name for name in others | down if name is not None}
     if len(busy) < allowed(node):
         return None
@@ -129,10 +132,6 @@ def room(node: Node, what: str) -> Decision | None:
         )
         return Wait("LeaseHeld", f"Waiting to {what}: {held_by}.")
     return Wait("TooManyUnavailable", f"Waiting to {what}: {gates.names(busy)} of {group(node)} must be back first.")
-
-
-def _away(view: ClusterView, name: str) -> bool:
-    return name in view.by_name and gates.away(view.by_name[name])
 
 
 def _is_ghost(lease: Lease, node: Node) -> bool:
