@@ -1,20 +1,20 @@
-"""kubeadm, 1.20 to 1.37: its command lines, its documents and what differs between its versions. Nothing else knows.
+"""kubeadm, 1.20 to 1.37: its command lines and what differs between its versions; `kubeadmdocuments` has its documents.
+
+Nothing else knows.
 
 Only 1.20 was run (and the same source under the stamp 1.21); later versions follow their documentation
 (https://kubernetes.io/docs/reference/setup-tools/kubeadm/), see docs/kubernetes.md.
 """
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.host.files import host_errors, make_folder, write_atomically
@@ -24,14 +24,14 @@ from kubenode.host.process import Completed, ProcessFailed, run
 FIRST_MINOR, LAST_MINOR = 20, 37
 PATCHES_IN_DOCUMENTS = 22
 """From this minor on documents name the folder of patches; `init` and `join` had a flag before."""
-CRI_SOCKET = "unix:///run/containerd/containerd.sock"
 PHASES_OF_APPLY = 32
 """From this minor on phases of `upgrade apply` can be skipped (kubeadm#1318)."""
+VERSION_SECONDS = 300.0
+"""A large program on a busy machine: more than a minute was seen in software emulation."""
 INIT_SECONDS = 1800.0
 """kubeadm waits 4 minutes for a control plane by itself; fleets may allow more in their documents."""
 UPGRADE_SECONDS = 3600.0
 """kubeadm waits up to 5 minutes for each of four static pods, twice when it rolls back."""
-_GROUP = "kubeadm.k8s.io"
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,3})")
 _PAUSE = (
     (36, "registry.k8s.io/pause:3.10.2"),
@@ -88,131 +88,6 @@ def pause_image(version: str) -> str:
 def needs_crictl(version: str) -> bool:
     """Say whether kubeadm calls crictl; it speaks CRI itself since 1.31 (kubeadm#3064). Raises HostError."""
     return minor(version) < 31
-
-
-@dataclass(frozen=True)
-class Registration:
-    """What kubenode fills into the fleet's documents for one node.
-
-    `address` is as nodes/NAME.yaml declares it. An IP address is what the API server advertises and what the kubelet
-    registers (its --node-ip); a DNS name is neither, both then take the interface of the default route.
-    """
-
-    name: str
-    address: str | None = None
-    taints: tuple[dict[str, str], ...] | None = None
-    """None: as kubeadm decides. An empty tuple: none at all, which lets pods run on a control plane."""
-    patches: Path | None = None
-    """The folder of kubeadm's patches, for versions whose documents name it."""
-
-    @property
-    def ip(self) -> str | None:
-        """The address, if it is an IP address."""
-        try:
-            return str(ip_address(self.address or ""))
-        except ValueError:
-            return None
-
-
-@dataclass(frozen=True)
-class Discovery:
-    """How a joining node finds and trusts its cluster: a bootstrap token and the hash of the CA's public key."""
-
-    endpoint: str
-    token: str
-    ca_hash: str
-    """`sha256:` and 64 hex digits of the SubjectPublicKeyInfo (RFC 7469)."""
-
-
-def init_documents(
-    version: str,
-    cluster: Mapping[str, Any],
-    node: Registration,
-    *others: Mapping[str, Any],
-    base: Mapping[str, Any] | None = None,
-    token: str | None = None,
-) -> bytes:
-    """Return the file for `kubeadm init`: the fleet's ClusterConfiguration and other documents, filled in.
-
-    `base` is the fleet's InitConfiguration, if it has one. `token` becomes the first bootstrap token; without it
-    kubeadm makes one that lasts a day. Raises HostError.
-    """
-    own: dict[str, Any] = {
-        "apiVersion": cluster["apiVersion"],
-        "kind": "InitConfiguration",
-        "nodeRegistration": _registration(node, cluster["apiVersion"]),
-    }
-    if node.ip is not None:
-        own["localAPIEndpoint"] = {"advertiseAddress": node.ip, "bindPort": 6443}
-    if token is not None:
-        own["bootstrapTokens"] = [{"token": token, "ttl": "24h0m0s"}]
-    if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
-        own["patches"] = {"directory": str(node.patches)}
-    return _documents(_merged(base or {}, own), {**cluster, "kubernetesVersion": version}, *others)
-
-
-def join_documents(
-    version: str,
-    api_version: str,
-    node: Registration,
-    discovery: Discovery,
-    *,
-    control_plane: bool,
-    base: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Return the file for `kubeadm join`; `api_version` is that of the fleet's kubeadm documents.
-
-    `base` is the fleet's JoinConfiguration, if it has one. Raises HostError.
-    """
-    own: dict[str, Any] = {
-        "apiVersion": api_version,
-        "kind": "JoinConfiguration",
-        "nodeRegistration": _registration(node, api_version),
-        "discovery": {
-            "bootstrapToken": {
-                "apiServerEndpoint": discovery.endpoint,
-                "token": discovery.token,
-                "caCertHashes": [discovery.ca_hash],
-            },
-            "tlsBootstrapToken": discovery.token,
-        },
-    }
-    if control_plane:
-        endpoint = {"advertiseAddress": node.ip, "bindPort": 6443} if node.ip else {}
-        own["controlPlane"] = {"localAPIEndpoint": endpoint} if endpoint else {}
-    if minor(version) >= PATCHES_IN_DOCUMENTS and node.patches is not None:
-        own["patches"] = {"directory": str(node.patches)}
-    return _documents(_merged(base or {}, own))
-
-
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fleet's document with kubenode's own fields in it; lists (v1beta4's arguments) are joined."""
-    found = dict(base)
-    for key, value in own.items():
-        there = found.get(key)
-        if isinstance(there, Mapping) and isinstance(value, Mapping):
-            found[key] = _merged(there, value)
-        elif isinstance(there, list) and isinstance(value, list):
-            found[key] = [*there, *value]
-        else:
-            found[key] = value
-    return found
-
-
-def _registration(node: Registration, api_version: str) -> dict[str, Any]:
-    own: dict[str, Any] = {"name": node.name, "criSocket": CRI_SOCKET}
-    if node.ip is not None:
-        # A map until v1beta3, a list since v1beta4 (kubeadm-config.v1beta4, "Arg").
-        as_map = api_version in (f"{_GROUP}/v1beta2", f"{_GROUP}/v1beta3")
-        own["kubeletExtraArgs"] = {"node-ip": node.ip} if as_map else [{"name": "node-ip", "value": node.ip}]
-    if node.taints is not None:
-        own["taints"] = list(node.taints)
-    return own
-
-
-def _documents(*documents: Mapping[str, Any]) -> bytes:
-    # JSON is YAML, and no YAML writer can surprise kubeadm.
-    return "---\n".join(json.dumps(it, indent=1) + "\n" for it in documents).encode()
 
 
 @dataclass(frozen=True)
@@ -311,53 +186,54 @@ class Kubeadm:
         """The output of every call, oldest first."""
         return self.paths.state / "kubeadm.log"
 
+    @cached_property
     def version(self) -> str:
-        """Return what this kubeadm is, such as v1.34.2. Raises HostError for one that is not supported."""
-        said = run([self.binary, "version", "-o", "short"], timeout=60).text.strip()
+        """What this kubeadm is, such as v1.34.2; asked once. Raises HostError for one that is not supported."""
+        said = run([self.binary, "version", "-o", "short"], timeout=VERSION_SECONDS).text.strip()
         minor(said)
         return said
 
     def init(self, documents: bytes, options: Options = Options()) -> None:
         """Start the first control plane of a cluster, or go on where an interrupted call ended."""
         with self._config(documents) as config:
-            self._call(init_command(self.version(), config, self._resumed(options)), INIT_SECONDS)
+            self._call(init_command(self.version, config, self._resumed(options)), INIT_SECONDS)
 
     def join(self, documents: bytes, options: Options = Options()) -> None:
         """Join a cluster, or go on where an interrupted call ended."""
         with self._config(documents) as config:
-            self._call(join_command(self.version(), config, self._resumed(options)), INIT_SECONDS)
+            self._call(join_command(self.version, config, self._resumed(options)), INIT_SECONDS)
 
     def upgrade_apply(self, options: Options = Options()) -> None:
         """Move the first control plane to this kubeadm's own version, and the cluster's documents with it."""
-        self._call(apply_command(self.version(), options), UPGRADE_SECONDS)
+        self._call(apply_command(self.version, options), UPGRADE_SECONDS)
         self.prune()
 
     def upgrade_node(self, options: Options = Options()) -> None:
         """Move another control plane, or a worker's kubelet configuration, to this kubeadm's own version."""
-        self._call(node_command(self.version(), options), UPGRADE_SECONDS)
+        self._call(node_command(self.version, options), UPGRADE_SECONDS)
         self.prune()
 
     def can_skip_phases_of_apply(self) -> bool:
         """Say whether `upgrade apply` knows phases."""
-        return minor(self.version()) >= PHASES_OF_APPLY
+        return minor(self.version) >= PHASES_OF_APPLY
 
     def renew_certificates(self) -> None:
         """Renew the certificates of this control plane; its static pods must then be started again."""
-        self._call(renew_command(self.version()), 600)
+        self._call(renew_command(self.version), 600)
 
     def pull_images(self, documents: bytes) -> None:
         """Pull the images that the documents name, as far as they are not there."""
         with self._config(documents) as config:
-            self._call(pull_command(self.version(), config), UPGRADE_SECONDS)
+            self._call(pull_command(self.version, config), UPGRADE_SECONDS)
 
     def upload_config(self, documents: bytes) -> None:
         """Write the documents into the cluster; what runs does not change."""
         with self._config(documents) as config:
-            self._call(upload_command(self.version(), config), 600)
+            self._call(upload_command(self.version, config), 600)
 
     def kubelet_config(self) -> None:
         """Render the kubelet's live files from the cluster's documents."""
-        self._call(kubelet_command(self.version()), 600)
+        self._call(kubelet_command(self.version), 600)
 
     def prune(self) -> None:
         """Delete what upgrades leave behind: copies of etcd's data and of manifests (kubernetes#125357)."""

@@ -7,7 +7,8 @@ from kubenode.errors import HostError
 from kubenode.host import memberfile, process
 from kubenode.host.booted import read_text
 from kubenode.host.certificates import UNREADABLE, earliest_end
-from kubenode.host.kubeadm import leftovers
+from kubenode.host.files import make_folder, write_atomically
+from kubenode.host.kubeadm import VERSION_SECONDS, leftovers
 from kubenode.host.kubeletconfig import KubeletConfig
 from kubenode.host.paths import Paths
 from kubenode.model.documents import Role
@@ -29,13 +30,12 @@ def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
                 hint="Move its pool to a release with Kubernetes, or take it out of the cluster (kubeadm reset).",
             )
         return None
-    said = process.run([kubelet, "--version"], timeout=60).text
     record = memberfile.read(paths)
     # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
     plane = _api_server(paths).exists()
     role = Role.CONTROL_PLANE if plane else Role.WORKER
     return LocalKubernetes(
-        kubelet=_version(said, str(kubelet)),
+        kubelet=_kubelet_version(paths, kubelet),
         joined=role if member and record.entering is None else None,
         entering=record.entering,
         manifests=manifests(paths),
@@ -60,6 +60,19 @@ def manifests(paths: Paths) -> dict[str, KubernetesVersion]:
             images = re.findall(rf"image: *\S*/{name}:(\S+)", read_text(path))
             found[name] = _version(" ".join(images), str(path))
     return found
+
+
+def _kubelet_version(paths: Paths, kubelet: Path) -> KubernetesVersion:
+    """Ask the kubelet once in a boot: its file cannot change, and on a busy machine the answer takes a minute."""
+    kept = paths.kubelet_version
+    try:
+        return KubernetesVersion(kept.read_text())
+    except (OSError, ValueError):
+        pass
+    version = _version(process.run([kubelet, "--version"], timeout=VERSION_SECONDS).text, str(kubelet))
+    make_folder(kept.parent)
+    write_atomically(kept, str(version).encode())
+    return version
 
 
 def _api_server(paths: Paths) -> Path:

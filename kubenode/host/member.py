@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,8 @@ from kubenode.host import memberfile, process, staticpods
 from kubenode.host.booted import running
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
 from kubenode.host.kube.etcd import Etcd
-from kubenode.host.kubeadm import Discovery, Kubeadm, Options, Registration, init_documents, join_documents
+from kubenode.host.kubeadm import Kubeadm, Options
+from kubenode.host.kubeadmdocuments import Discovery, Registration, init_documents, join_documents
 from kubenode.host.kubeletconfig import KubeletConfig, Origin
 from kubenode.host.localkubernetes import manifests
 from kubenode.host.paths import Paths
@@ -97,7 +99,7 @@ class Member:
         found = Discovery(self.cluster.endpoint, self.secrets.own_token(), self.secrets.ca_cert_hash)
         booted = self._booted
         given = join_documents(
-            booted.version(),
+            booted.version,
             self.documents.api_version,
             self._registration,
             found,
@@ -114,7 +116,7 @@ class Member:
         """Pull the control plane images of a staged release. Raises HostError."""
         with self.spare(release.root_hash, self.paths) as root:
             staged = self._at(root)
-            version = KubernetesVersion(staged.version())
+            version = KubernetesVersion(staged.version)
             staged.pull_images(self._documents(version))
         memberfile.change(self.paths, pulled=str(version))
 
@@ -172,7 +174,7 @@ class Member:
 
     # What the calls share.
 
-    @property
+    @cached_property
     def _booted(self) -> Kubeadm:
         return self._at(self.paths.root)
 

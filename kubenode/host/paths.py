@@ -86,6 +86,11 @@ class Paths:
         return self.root / "run/containerd/io.containerd.runtime.v2.task/k8s.io"
 
     @property
+    def kubelet_version(self) -> Path:
+        """What the booted kubelet said of its version; gone with this boot."""
+        return self.root / "run/kubenode/kubelet-version"
+
+    @property
     def spare(self) -> Path:
         """Where the spare slot is mounted while something of it runs."""
         return self.root / "run/kubenode/spare"

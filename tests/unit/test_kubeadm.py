@@ -9,15 +9,11 @@ import pytest
 
 from kubenode.errors import HostError
 from kubenode.host.kubeadm import (
-    Discovery,
     Kubeadm,
     Options,
-    Registration,
     apply_command,
     init_command,
-    init_documents,
     join_command,
-    join_documents,
     kubelet_command,
     minor,
     needs_crictl,
@@ -27,6 +23,7 @@ from kubenode.host.kubeadm import (
     renew_command,
     upload_command,
 )
+from kubenode.host.kubeadmdocuments import Discovery, Registration, init_documents, join_documents
 from kubenode.host.paths import Paths
 
 GOLDEN = Path(__file__).parent / "golden/kubeadm"

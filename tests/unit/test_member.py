@@ -27,7 +27,7 @@ OLD, NEW = Version("2026.11.1"), Version("2026.11.2")
 RELEASE = Release(NEW, "d" * 64, "b" * 64, kubernetes="v1.35.0")
 CONFIGURATION = "c" * 64
 KUBEADM = """#!/bin/sh
-if [ "$1" = version ]; then echo {version}; exit 0; fi
+if [ "$1" = version ]; then echo {version}; echo kubeadm >> {root}/asked; exit 0; fi
 echo "$@" >> {root}/calls
 case "$*" in *"--config "*) cp "{root}/run/kubenode/kubeadm.yaml" "{root}/given" ;; esac
 [ -e {root}/fails ] && {{ cat {root}/fails; exit 1; }}
@@ -102,7 +102,7 @@ class Node:
             binary.write_text(KUBEADM.format(version=version, root=root))
             binary.chmod(0o755)
         kubelet = root / "usr/bin/kubelet"
-        kubelet.write_text("#!/bin/sh\necho Kubernetes v1.34.2\n")
+        kubelet.write_text(f"#!/bin/sh\necho Kubernetes v1.34.2; echo kubelet >> {root}/asked\n")
         kubelet.chmod(0o755)
 
         @contextmanager
@@ -126,6 +126,25 @@ class Node:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
     return Node(tmp_path / "root")
+
+
+def test_programs_are_asked_for_their_versions_once(node: Node) -> None:
+    """Seen on a busy machine: `kubelet --version` took more than a minute."""
+    node.member.init(KubernetesVersion("v1.34.2"))
+    for _ in range(3):
+        here = local_kubernetes(node.paths)
+        assert here is not None and here.kubelet == KubernetesVersion("v1.34.2")
+    node.member.init(KubernetesVersion("v1.34.2"))
+    asked = (node.paths.root / "asked").read_text().split()
+    assert sorted(asked) == ["kubeadm", "kubelet"]
+
+
+def test_a_version_that_was_kept_damaged_is_asked_for_again(node: Node) -> None:
+    node.paths.kubelet_version.parent.mkdir(parents=True, exist_ok=True)
+    node.paths.kubelet_version.write_bytes(b"v1.3\xff")
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.kubelet == KubernetesVersion("v1.34.2")
+    assert node.paths.kubelet_version.read_text() == "v1.34.2"
 
 
 def test_an_init_is_noted_before_it_begins_and_forgotten_when_it_is_done(node: Node) -> None:
