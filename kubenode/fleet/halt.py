@@ -39,7 +39,4 @@ def _changed(text: str, value: str) -> str:
         return insert(text, _ROLLOUT, f"{{{_HALTED}: {value}}}", _SPEC)
     if rollout.value:
         return insert(text, _HALTED, value, _SPEC, _ROLLOUT)
-    # `rollout:` or `rollout: {}`
-    at = rollout.start_mark.index
-    space = "" if text[at - 1 : at].isspace() else " "
-    return f"{text[:at]}{space}{{{_HALTED}: {value}}}{text[rollout.end_mark.index :]}"
+    return replace(text, f"{{{_HALTED}: {value}}}", _SPEC, _ROLLOUT)
