@@ -67,7 +67,9 @@ def _usual_remote(fleet: Path, branch: str) -> str:
     if len(names) == 1 or "origin" in names:
         return "origin" if "origin" in names else names[0]
     if names:
-        raise UsageError(f"{fleet} has several remotes: {', '.join(names)}", hint="Name the one that nodes read: --remote")
+        raise UsageError(
+            f"{fleet} has several remotes: {', '.join(names)}", hint="Name the one that nodes read: --remote"
+        )
     raise UsageError(
         f"{fleet} has no remote, so there is nothing that nodes could read",
         hint=f"git{where(fleet)} remote add origin URL   (the fleet URL in the seeds of your machines)",

@@ -74,5 +74,3 @@ def _refuse_new_mistakes(before: Mapping[str, bytes], after: Mapping[str, bytes]
     for it in find_problems(after):
         if it.severity is Severity.ERROR and key(it) not in known:
             raise FleetInvalid(it.message, location=it.location, hint=it.hint)
-
-

@@ -1,6 +1,7 @@
 """The command on laptops and builders: everything."""
 
 from kubenode.cli import (
+    apply,
     build,
     cluster,
     demo,
@@ -13,6 +14,7 @@ from kubenode.cli import (
     rollback,
     secrets,
     seed,
+    status,
     trust,
     verify,
 )
@@ -25,6 +27,8 @@ for module in (
     secrets,
     seed,
     plan,
+    apply,
+    status,
     rollback,
     halt,
     build,

@@ -62,11 +62,12 @@ def rollback(
     message = message_of(subject, reason) if reason else subject
     pools = followers(documents, channel)
     nodes = sum(node.pool in {pool.name for pool in pools} for node in documents.nodes.values())
-    say(f"{channel}: {old} back to {back}, for {nodes} nodes of {', '.join(pool.name for pool in pools) or 'no pool'}.")
+    whose = f"{nodes} node{'' if nodes == 1 else 's'} of {', '.join(pool.name for pool in pools) or 'no pool'}"
+    say(f"{channel}: {old} back to {back}, for {whose}.")
     for barrier in barriers(documents, channel, old, back):
         say(f"  - {barrier}")
     if strands(documents, channel, old, back) and not yes:
-        say(f"Better: stop what is under way (kubenode halt), and publish a repaired release with the Kubernetes of {old}.")
+        say(f"Better: stop what is under way (kubenode halt), and repair {old} in a newer release with its Kubernetes.")
         typer.confirm("Move it back nevertheless?", abort=True, err=True)
     commit = commit_document(fleet, files, path, new, message)
     pushed = push_head(fleet, remote, branch, commit) if push else f"not pushed yet; next: kubenode apply{where(fleet)}"

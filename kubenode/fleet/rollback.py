@@ -67,13 +67,13 @@ def barriers(documents: FleetDocuments, channel: str, old: Version, new: Version
     planes = [pool.name for pool in members if pool.role is Role.CONTROL_PLANE]
     if strands(documents, channel, old, new):
         yield (
-            f"Kubernetes never goes back by a minor ({before} to {after or 'none'}): nodes of {_names(members)} that run "
-            f"{old} keep it and say KubernetesDowngrade; only those that have not moved yet stay at {new}."
+            f"Kubernetes never goes back by a minor ({before} to {after or 'none'}): nodes of {_names(members)} that "
+            f"run {old} keep it and say KubernetesDowngrade; only those that have not moved yet stay at {new}."
         )
     if planes and after is not None and after < before:
         yield (
-            f"Control planes are never rolled back: where static pods and etcd are at {before} already, they stay there "
-            f"under the kubelet of {new}, which is allowed."
+            f"Control planes are never rolled back: where static pods and etcd are at {before} already, they stay "
+            f"there under the kubelet of {new}, which is allowed."
         )
 
 

@@ -198,7 +198,7 @@ def test_a_channel_goes_back_in_one_commit(world: World, origin: Path) -> None:
     promoted(world)
     done = world.run("rollback", "beta", "--reason", "time drifts", "--push")
     assert done.code == 0, done.err
-    assert f"beta: {NEW} back to {OLD}, for 1 nodes of " in done.err
+    assert f"beta: {NEW} back to {OLD}, for 1 node of " in done.err
     assert world.git("log", "-1", "--format=%s|%b") == f"Roll beta back from {NEW} to {OLD}|time drifts"
     assert world.git("rev-parse", "main", cwd=origin) == world.head
     assert world.git("diff", "--stat", "HEAD~2", "HEAD~1", "--", "channels/beta.yaml") != ""
