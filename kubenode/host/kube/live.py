@@ -19,7 +19,7 @@ from kubenode.host.kube.leases import Leases
 from kubenode.host.kube.names import ACCOUNT_ANNOTATION, NODES
 from kubenode.host.kube.reading import Object, name_of, shown, texts
 from kubenode.host.kube.view import kubeadm_config, node_of, owned
-from kubenode.model.kubernetes import ClusterNode, ClusterView, EvictablePod, KubernetesVersion
+from kubenode.model.kubernetes import Answer, ClusterNode, ClusterView, EvictablePod, KubernetesVersion
 from kubenode.plan.observations import MAX_ACCOUNT, Report, digest, read
 
 SILENT_AFTER = timedelta(hours=6)
@@ -84,8 +84,10 @@ def live(view: ClusterView, accounts: Mapping[str, str], now: datetime) -> Live:
         messages[node.name] = shown(report.message, 500)
     answering = view.apiservers
     view = replace(view, apiservers=_as_told(view, found))
+    answers = tuple(Answer(name, version) for name, version in view.apiservers.items() if version is not None)
     reports = tuple(
-        replace(it, observed=replace(it.observed, cluster=view.seen_by(it.node, it.etcd), answers=())) for it in found
+        replace(it, observed=replace(it.observed, cluster=view.seen_by(it.node, it.etcd), answers=answers))
+        for it in found
     )
     told = {it.name: it.report.at for it in view.nodes if it.report is not None and it.report.at is not None}
     return Live(view, reports, messages, silent, told, tuple(_unseen(answering, reports)))

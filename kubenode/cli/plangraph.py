@@ -1,0 +1,56 @@
+"""A plan as a graph in Mermaid: groups of equal nodes, their steps in order, and what has to be so in between."""
+
+from collections.abc import Iterator
+
+from kubenode.plan.ahead import Step
+from kubenode.plan.groups import Group, groups, kind_of, names
+from kubenode.plan.whole import FleetPlan
+
+
+def mermaid(plan: FleetPlan) -> str:
+    """Return a flowchart: a box for each group, its steps as a chain, later groups after the ones they wait for."""
+    lines = ["flowchart TD"]
+    ends: list[tuple[str, str]] = []
+    for number, group in enumerate(groups(it for it in plan.nodes if not it.settled)):
+        lines += [f"  {line}" for line in _group(number, group)]
+        last = f"g{number}s{max(len(group.first.steps) - 1, 0)}"
+        for pool, before in ends[-1:]:
+            # Groups stand in the order of changes: the pools one after the other, and the waves of a pool.
+            lines.append(f"  {before} -.->|{_text(pool)} first| g{number}s0")
+        if group.first.wave is not None:
+            ends.append((group.first.pool, last))
+    settled = [it.node for it in plan.nodes if it.settled]
+    if settled:
+        lines.append(f'  done["nothing to do: {_text(names(settled))}"]')
+    if plan.unseen:
+        lines.append(f'  unseen["not seen: {_text(names(plan.unseen))}"]')
+        lines.append("  style unseen stroke-dasharray: 5 5")
+    return "\n".join(lines)
+
+
+def _group(number: int, group: Group) -> Iterator[str]:
+    first = group.first
+    wave = f" wave {first.wave.number}" if first.wave is not None and first.wave.of > 1 else ""
+    yield f'subgraph g{number}["{_text(f"{first.pool}{wave}: {names(group.nodes)}")}"]'
+    yield "  direction TB"
+    for index, step in enumerate(first.steps):
+        yield f"  g{number}s{index}{_box(step)}"
+        if index:
+            yield f"  g{number}s{index - 1} --> g{number}s{index}"
+    if not first.steps:
+        yield f'  g{number}s0["{_text(kind_of(first.decision))}"]'
+    yield "end"
+
+
+def _box(step: Step) -> str:
+    release = f"{step.release}: " if step.release else ""
+    if step.kind == "wait":
+        return f'{{{{"{_text(step.text)}"}}}}'
+    barrier = f"<br/>⚠ {_text(step.barrier)}" if step.barrier else ""
+    return f'["{_text(release + step.text)}{barrier}"]'
+
+
+def _text(text: str) -> str:
+    """Return text as Mermaid takes it between quotes."""
+    shown = "".join(it if it.isprintable() else " " for it in text)
+    return shown.replace("&", "&amp;").replace('"', "#quot;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,61 @@
+"""Equal nodes of a plan together: a thousand nodes that do the same are one line, not a thousand."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
+from kubenode.plan.drift import Drift
+from kubenode.plan.whole import NodePlan
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes of one pool and wave with the same way ahead of them; `first` speaks for all."""
+
+    nodes: tuple[str, ...]
+    first: NodePlan
+
+
+def groups(plans: Iterable[NodePlan]) -> tuple[Group, ...]:
+    """Return the groups in the order of their first nodes."""
+    found: dict[object, list[NodePlan]] = {}
+    for it in plans:
+        found.setdefault(_key(it), []).append(it)
+    return tuple(Group(tuple(it.node for it in members), members[0]) for members in found.values())
+
+
+def alike(findings: Iterable[Drift]) -> tuple[tuple[Drift, ...], ...]:
+    """Return findings that differ only in their object together."""
+    found: dict[object, list[Drift]] = {}
+    for it in findings:
+        same_name = it.found == it.object.removeprefix("Node ")
+        found.setdefault((it.code, it.field, "" if same_name else it.found, it.outcome), []).append(it)
+    return tuple(tuple(it) for it in found.values())
+
+
+def kind_of(decision: Decision) -> str:
+    """Return a decision in one or two words: the action, or why there is none."""
+    match decision:
+        case Act(action):
+            return type(action).__name__
+        case Wait(reason):
+            return f"wait ({reason})"
+        case Converged():
+            return "nothing"
+        case Stuck(reason):
+            return f"stuck ({reason})"
+
+
+def names(found: Iterable[str], shown: int = SHOWN) -> str:
+    """Return the first few names and how many more there are; `shown` 0 means all of them."""
+    every = list(found)
+    if not shown or len(every) <= shown + 1:
+        return ", ".join(every)
+    return f"{', '.join(every[:shown])} and {len(every) - shown:,} more"
+
+
+def _key(it: NodePlan) -> object:
+    wave = it.wave.number if it.wave is not None else 0
+    return it.pool, wave, kind_of(it.decision), it.releases, it.kubernetes, it.steps, it.window
