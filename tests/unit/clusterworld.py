@@ -17,7 +17,7 @@ from cliworld import NEW, OLD, ROOT_HASHES, Done, World
 from kubenode.fleet.load import load_fleet
 from kubenode.host.kube import nodes as kube_nodes
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.names import NODES
+from kubenode.host.kube.names import KUBEADM_CONFIG, NODES
 from kubenode.host.tree import read_folder
 from kubenode.model.documents import Role
 from kubenode.model.journal import Poisoned
@@ -32,7 +32,7 @@ from tests.contract.kube_world import write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
 
-KUBERNETES = "v1.20.2"
+KUBERNETES = "v1.34.2"
 POOLS = {"control-plane": ("cp-1",), "workers": ("worker-1", "worker-2", "worker-3")}
 CLUSTER = "cluster: {endpoint: 'k8s.example.net:6443', bootstrapNode: cp-1, initBefore: 2026-12-01T00:00:00Z}"
 
@@ -75,7 +75,7 @@ class Cluster:
     def join(self, node: str, *, ready: bool = True) -> None:
         """Let a machine become a node."""
         role = {"node-role.kubernetes.io/control-plane": ""} if node.startswith("cp-") else {}
-        self.kube.node(node, ready=ready, labels=role)
+        self.kube.node(node, ready=ready, labels=role, version=KUBERNETES)
 
     def tell(
         self, node: str, version: str = OLD, phase: str = "Up to date", message: str = "", *, commit: str = "",
@@ -176,10 +176,12 @@ def cluster(declared: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     world.git("clone", "--quiet", "--bare", ".", origin)
     world.git("remote", "add", "origin", f"file://{origin}")
     world.git("fetch", "--quiet", "origin")
-    server = FakeApiServer(Authority(), tmp_path)
+    server = FakeApiServer(Authority(), tmp_path, KUBERNETES)
     kube = KubeWorld(server)
     kube.namespace()
     kube.founded("127.0.0.1")
+    config = f"apiVersion: kubeadm.k8s.io/v1beta4\nkubernetesVersion: {KUBERNETES}\n"
+    kube.admin.patch(KUBEADM_CONFIG, {"data": {"ClusterConfiguration": config}})
     admin = server.authority.issue("kubernetes-admin", ("system:masters",))
     write_kubeconfig(tmp_path / "admin.conf", server.url, server.authority, admin)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "admin.conf"))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from cliworld import NEW, OLD, Done, World, kubenode
-from clusterworld import Cluster
+from clusterworld import KUBERNETES, Cluster
 
 from kubenode.errors import TryLater
 from kubenode.host.kube.names import LEASES, NODES
@@ -43,7 +43,7 @@ def test_a_fleet_that_is_done_says_so_in_one_screen(cluster: Cluster) -> None:
     done = cluster.run("status")
     assert done.code == 0, done.err
     assert done.out.splitlines()[0].split() == "NODE POOL SLOT RELEASE KUBERNETES STATE WAVE SEEN".split()
-    assert lines(done)["worker-1"][:8] == ["worker-1", "workers", "a", OLD, "v1.20.2", "Up", "to", "date"]
+    assert lines(done)["worker-1"][:8] == ["worker-1", "workers", "a", OLD, KUBERNETES, "Up", "to", "date"]
     assert done.last == f"At commit {cluster.pushed[:12]}, of 4 nodes 4 done."
     assert max(map(len, done.out.splitlines())) <= 100
 
@@ -183,7 +183,7 @@ def test_a_thousand_nodes_fold_into_their_pools(cluster: Cluster) -> None:
     assert done.code == 75
     assert len(done.out.splitlines()) < 15, done.out
     assert max(map(len, done.out.splitlines())) <= 100
-    assert lines(done)["workers"][:5] == ["workers", "1003", "3", "-", "-"][:5] or "1003" in lines(done)["workers"]
+    assert lines(done)["workers"][:4] == ["workers", "1003", "3", "1000"]
     assert "w-0000, w-0001, w-0002, w-0003, w-0004, w-0005 and 994 more are silent:" in " ".join(done.out.split())
     assert len(cluster.run("status", "--all").out.splitlines()) > 1000
     assert len(cluster.run("status", "-o", "json").json["nodes"]) == 1004
