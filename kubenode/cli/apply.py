@@ -166,9 +166,7 @@ class _Apply:
         from kubenode.cli import applyfollow, statuslook
 
         if not self.clustered:
-            say(
-                "This fleet has no cluster, so nobody can see from here what its machines do: look at their status.json."
-            )
+            say("This fleet has no cluster, so nobody can see from here what its machines do; their status.json tells.")
             return ExitCode.TRY_LATER
         looker = statuslook.live_looker(self.fleet, statuslook.kubeconfig_of(self.kubeconfig), self.context)
         say(_when())

@@ -12,7 +12,7 @@ from kubenode.cli.clone import where
 from kubenode.cli.output import say
 from kubenode.cli.statuslook import Fleet, Sight
 from kubenode.cli.statuswatch import Watch
-from kubenode.errors import ExitCode, TryLater
+from kubenode.errors import ExitCode, KubenodeError, TryLater
 from kubenode.plan.arrival import End, end_of, lagging
 from kubenode.plan.status import LOOKS_EVERY, Row, Standing, shown
 
@@ -48,10 +48,11 @@ class Follow:
                 if done is not None:
                     return self._end(sight, *done)
         except KeyboardInterrupt:
-            say(f"Stopped looking. The rollout goes on: nodes follow git, not this command.{self._again()}")
+            so_far = f" ({statusview.counts(watch.last.rows)})" if watch.last is not None else ""
+            say(f"Stopped looking{so_far}. The rollout goes on: nodes follow git, not this command.{self._again()}")
             return ExitCode.TRY_LATER
-        except TryLater as error:
-            say(f"The commit is pushed, and the cluster cannot be seen: {error.message}{self._again()}")
+        except KubenodeError as error:
+            say(f"The commit is pushed, and the cluster cannot be seen: {error.message}.{self._again()}")
             return ExitCode.TRY_LATER
         raise AssertionError("sights never end by themselves")
 

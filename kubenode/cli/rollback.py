@@ -60,9 +60,9 @@ def rollback(
     old, back = releases[0], load_fleet({**files, path: new}).channels[channel].releases[0]
     subject = f"Roll {channel} back from {old} to {back}"
     message = message_of(subject, reason) if reason else subject
-    pools = followers(documents, channel)
-    nodes = sum(node.pool in {pool.name for pool in pools} for node in documents.nodes.values())
-    whose = f"{nodes} node{'' if nodes == 1 else 's'} of {', '.join(pool.name for pool in pools) or 'no pool'}"
+    pools = {pool.name for pool in followers(documents, channel)}
+    nodes = [node.pool for node in documents.nodes.values() if node.pool in pools]
+    whose = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'} of {', '.join(sorted(set(nodes))) or 'no pool'}"
     say(f"{channel}: {old} back to {back}, for {whose}.")
     for barrier in barriers(documents, channel, old, back):
         say(f"  - {barrier}")

@@ -104,16 +104,11 @@ def _told(standing: Standing, why: str, nodes: Sequence[str], *, noted: bool) ->
     return f"{listed(nodes)} {verb} {_WORDS[standing]}: {why}"
 
 
-def table(rows: Sequence[Row], width: int) -> "Table":
-    """Return the nodes as a table, or their pools when there are many, that fits into `width` columns."""
-    if len(rows) <= FOLD_ABOVE:
-        return nodes_table(rows, width)
+def table(rows: Sequence[Row], width: int, most: int = FOLD_ABOVE) -> "Table":
+    """Return the nodes as a table that fits into `width` columns, or their pools when there are more than `most`."""
+    if len(rows) <= most:
+        return _fitting([_cells(row) for row in rows], width)
     return _fitting([_pool_cells(it) for it in folded(rows)], width)
-
-
-def nodes_table(rows: Sequence[Row], width: int) -> "Table":
-    """Return every node as a line of a table."""
-    return _fitting([_cells(row) for row in rows], width)
 
 
 def _cells(row: Row) -> Cells:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING
 from kubenode.cli import statusview
 from kubenode.cli.output import WIDTH_OF_FILES, say
 from kubenode.cli.statuslook import Fleet, Sight
-from kubenode.errors import TryLater
+from kubenode.errors import KubenodeError
 from kubenode.plan.status import Row, Standing
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LOOK_SECONDS = 5.0
+NODES_PER_LOOK = 200
+"""So many nodes more, and it is waited as long again: every look reads all of them."""
+_LINES_AROUND = 14
+"""Lines of a screen for what stands around the nodes; where these do not fit, pools are shown."""
 MOST_LINES = 20
 """Lines of one look when nobody sees a screen."""
 
@@ -31,11 +35,13 @@ def console(*, stderr: bool = False) -> "Console":
 def show(fleet: Fleet, sight: Sight, *, every_node: bool = False) -> None:
     """Print a status once, on stdout."""
     screen = console()
-    for part in _parts(fleet, sight, screen.width, every_node=every_node):
+    most = len(sight.rows) if every_node else statusview.FOLD_ABOVE
+    for part in _parts(fleet, sight, screen.width, most=most):
         screen.print(part)
 
 
-def _parts(fleet: Fleet, sight: Sight, width: int, *, every_node: bool = False) -> "Iterator[RenderableType]":
+def _parts(fleet: Fleet, sight: Sight, width: int, *, most: int = statusview.FOLD_ABOVE) -> "Iterator[RenderableType]":
+    """Yield what is shown; more than `most` nodes are folded into their pools."""
     from rich.text import Text
 
     lines = [(line, "yellow") for line in statusview.head_lines(fleet, sight)]
@@ -45,8 +51,7 @@ def _parts(fleet: Fleet, sight: Sight, width: int, *, every_node: bool = False) 
     if sight.rows:
         if lines:
             yield Text("")
-        make = statusview.nodes_table if every_node else statusview.table
-        yield make(sight.rows, width)
+        yield statusview.table(sight.rows, width, most)
 
 
 @dataclass
@@ -64,7 +69,7 @@ class Watch:
     said: dict[str, str] = field(default_factory=dict)
 
     def sights(self) -> Iterator[Sight]:
-        """Yield every sight that could be had, for ever. Raises TryLater when there was none at all."""
+        """Yield every sight that could be had, for ever. Raises KubenodeError when there was none at all."""
         screen = console(stderr=True)
         yield from self._on_screen(screen) if screen.is_terminal else self._in_lines()
 
@@ -73,12 +78,13 @@ class Watch:
             try:
                 self.last, self.trouble = self.look(), ""
                 yield self.last
-            except TryLater as error:
+            except KubenodeError as error:
+                # An API server that has just started refuses what it will allow in a moment.
                 if self.last is None:
                     raise
-                self.trouble = f"The API does not answer now; this is what was seen last. ({error.message})"
+                self.trouble = f"The cluster cannot be seen now; this is what was seen last. ({error.message})"
                 yield None
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS * (1 + len(self.last.rows) // NODES_PER_LOOK))
 
     def _on_screen(self, screen: "Console") -> Iterator[Sight]:
         from rich.console import Group
@@ -90,10 +96,11 @@ class Watch:
                 assert self.last is not None
                 shown = [Text(it, style="bold") for it in (self.title,) if it]
                 shown += [Text(it, style="yellow") for it in (self.trouble,) if it]
+                parts = _parts(self.fleet, self.last, screen.width, most=max(0, screen.height - _LINES_AROUND))
                 end = Text(
                     f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C ends this."
                 )
-                live.update(Group(*shown, *_parts(self.fleet, self.last, screen.width), end), refresh=True)
+                live.update(Group(*shown, *parts, end), refresh=True)
                 if sight is not None:
                     yield sight
 

@@ -201,10 +201,10 @@ def _arrived(wanted: Wanted, word: Word) -> bool:
 
 def _commit(commit: str, behind: int | None) -> str:
     if not commit:
-        return "it has not said which commit it follows"
+        return "has not said which commit it follows"
     if behind is None:
-        return f"it follows commit {commit[:12]}, which this clone does not have (git fetch)"
-    return f"it follows commit {commit[:12]}, {behind} behind: it has not looked since, or refuses the newer ones"
+        return f"at commit {commit[:12]}, which this clone does not have (git fetch)"
+    return f"at commit {commit[:12]}, {behind} behind: has not looked since, or refuses the newer ones"
 
 
 def _said(seen: Seen) -> str:
