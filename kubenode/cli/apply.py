@@ -66,6 +66,8 @@ def apply(
         raise UsageError("a saved plan is for a commit that exists", hint="Commit first, and plan for that.")
     elif changed:
         applytree.commit_everything(fleet, changed, commit)
+    else:
+        say("No file has changed, so there is nothing to commit.")
     at, head = applygit.remote_of(fleet, remote, branch), commit_of(fleet, "HEAD")
     applygit.check_builds_on(at, head)
     applytree.refuse_mistakes(committed(fleet, head), head)

@@ -1,5 +1,6 @@
 """The command status: where every node stands, and why the ones that are stuck are."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +51,11 @@ def status(
     Example: kubenode status -C homelab --watch
     """
     from kubenode.cli import statuslook, statusview, statuswatch
-    from kubenode.cli.clone import commit_of
+    from kubenode.cli.clone import commit_of, git
 
     commit = commit_of(fleet, revision) if revision else statuslook.pushed_commit(fleet, branch)
     declared = statuslook.fleet_at(fleet, commit)
-    unpushed = commit_of(fleet, "HEAD") != commit and not revision
+    unpushed = not revision and git(fleet, "rev-list", "--count", f"{commit}..HEAD").text.strip() != "0"
     if nodes:
         declared = replace(declared, wanted=_chosen(declared.wanted, nodes))
     if watch:
@@ -93,7 +94,7 @@ def _chosen(wanted: "Mapping[str, Wanted]", nodes: Sequence[str]) -> "Mapping[st
 
 def _watch(watched: "Watch") -> ExitCode:
     """Show the cluster until Ctrl-C; return what a status of the last look would."""
-    from kubenode.cli import statusview
+    from kubenode.cli import statusview, statuswatch
 
     try:
         for _ in watched.sights():
@@ -102,5 +103,7 @@ def _watch(watched: "Watch") -> ExitCode:
         if watched.last is None:
             raise
     assert watched.last is not None
+    if sys.stderr.isatty():
+        statuswatch.show(watched.fleet, watched.last)  # The screen that changed is gone; this stays.
     say(statusview.sentence(watched.fleet, watched.last))
     return ExitCode.TRY_LATER if watched.trouble else statusview.exit_code(watched.last.rows)

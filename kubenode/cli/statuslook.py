@@ -128,8 +128,7 @@ def live_sight(fleet: Fleet, live: "Live", now: datetime) -> Sight:
         if wanted.role is Role.STANDALONE and member is None:
             seen[name] = Seen(silent="it is no member of the cluster: its own status.json tells", outside=True)
             continue
-        leases = tuple(it.name for it in live.view.by_holder.get(name, ()))
-        seen[name] = Seen(words.get(name, Word()), member, leases, live.silent.get(name, ""))
+        seen[name] = Seen(words.get(name, Word()), member, *_leases(live.view, name), silent=live.silent.get(name, ""))
     strangers = tuple(it.name for it in live.view.nodes if it.name not in fleet.wanted)
     return Sight(rows(fleet.wanted, seen, fleet.commits, now), now, strangers, live.unseen)
 
@@ -221,8 +220,14 @@ def _recorded(status: "NodeStatus") -> Seen:
         configuration=here.configuration if here is not None else None,
     )
     member = _own(view, status.node)
-    leases = tuple(it.name for it in view.by_holder.get(status.node, ())) if view is not None else ()
-    return Seen(word, member, leases, outside=member is None)
+    held = _leases(view, status.node) if view is not None else ((), None)
+    return Seen(word, member, *held, outside=member is None)
+
+
+def _leases(view: "ClusterView", node: str) -> tuple[tuple[str, ...], datetime | None]:
+    """Return the names of the leases that a node holds, and since when it has held the first."""
+    held = view.by_holder.get(node, ())
+    return tuple(it.name for it in held), min((it.since for it in held if it.since is not None), default=None)
 
 
 def _own(view: "ClusterView | None", node: str) -> "ClusterNode | None":

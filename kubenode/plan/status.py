@@ -20,6 +20,7 @@ LOOKS_EVERY = timedelta(minutes=6)
 """At the latest after so long a node looks again: five minutes after a tick, half a minute of jitter, and the tick."""
 OLD_AFTER = timedelta(minutes=45)
 """A node repeats its report every 15 minutes; one that is older says what was, not what is."""
+_FREE = "and others wait for that: if the machine is dead, `kubenode lease break` frees it"
 AT_WORK = frozenset(
     ("Fetching", "Staging", "Activating", "Restarting", "Joining", "Preparing", "Upgrading", "Draining", "Trial boot")
 )
@@ -80,12 +81,13 @@ class Word:
 class Seen:
     """What can be seen of a node. `silent`: why there is no usable word. `member`: its Node object.
 
-    `outside`: it is no member of a cluster, so that no Node object is missed.
+    `since`: when it took the first of its leases. `outside`: it is no member of a cluster, so that no Node is missed.
     """
 
     word: Word = Word()
     member: ClusterNode | None = None
     leases: tuple[str, ...] = ()
+    since: datetime | None = None
     silent: str = ""
     outside: bool = False
 
@@ -153,6 +155,11 @@ def _row(node: str, wanted: Wanted, seen: Seen, commits: Commits, now: datetime)
     age = max(now - word.at, timedelta(0)) if word.at is not None else None
     standing, why = _standing(wanted, seen, commits)
     notes = []
+    held = now - seen.since if seen.since is not None else timedelta(0)
+    quiet = seen.silent or (seen.member is not None and not seen.member.ready)
+    if standing is Standing.BUSY and quiet and held > OLD_AFTER:
+        # Leases never expire: whether this machine will come back is for a person to say.
+        standing, why = Standing.SILENT, f"{why} It has held {', '.join(seen.leases)} for {shown(held)}, {_FREE}."
     member = seen.member
     if member is not None and member.cordoned and not member.cordoned_by_us:
         notes.append("cordoned by a person: it takes no pods, and counts as away for the others")

@@ -109,10 +109,10 @@ class Cluster:
         for node in (it for members in POOLS.values() for it in members):
             self.tell(node, version, message=f"This node runs release {version}.")
 
-    def hold(self, node: str, lease: str, why: str) -> None:
+    def hold(self, node: str, lease: str, why: str, *, ago: timedelta = timedelta(0)) -> None:
         leases = Leases(self.kube.admin)
         leases.ensure(frozenset({lease}))
-        leases.acquire(lease, node, why, None, now())
+        leases.acquire(lease, node, why, None, now() - ago)
 
     def ready(self, node: str, ready: bool) -> None:
         it = self.kube.admin.get(f"{NODES}/{node}")

@@ -113,6 +113,15 @@ def test_a_node_whose_kubelet_is_away_is_silent_unless_it_holds_a_lease(cluster:
     assert "worker-1 is at work (slot-pool-workers-0)" in cluster.run("status").out
 
 
+def test_a_machine_that_died_with_a_lease_is_not_at_work_for_ever(cluster: Cluster) -> None:
+    cluster.ready("worker-1", False)
+    cluster.hold("worker-1", "slot-pool-workers-0", f"restart into release {NEW}", ago=timedelta(hours=3))
+    done = cluster.run("status")
+    assert done.code == 75
+    assert "It has held slot-pool-workers-0 for 3h" in " ".join(done.out.split())
+    assert "`kubenode lease break` frees it" in " ".join(done.out.split())
+
+
 def test_an_old_report_is_not_news(cluster: Cluster) -> None:
     """Argo #542: what the last operation had said was shown as the present."""
     cluster.tell("worker-2", ago=timedelta(hours=2))
