@@ -60,11 +60,11 @@ class PlanWorld:
         for node in self.view.nodes:
             status = self.statuses.get(node.name)
             written = account(status) if status is not None else None
-            if node.report is not None and written is not None and node.report.at is None:
-                report = replace(node.report, account=digest(written), at=at or datetime.now(UTC))
-                node = replace(node, report=report)
+            shown = node.report
+            if shown is not None and written is not None and shown.at is None:
+                shown = replace(shown, account=digest(written), at=at or datetime.now(UTC))
             written = (accounts or {}).get(node.name, written)
-            store.create(kind, "", node_object(node, written))
+            store.create(kind, "", node_object(replace(node, report=shown), written))
         for lease in self.view.leases:
             spec = {"holderIdentity": lease.holder} if lease.holder else {}
             body = {"metadata": {"name": lease.name}, "spec": spec}

@@ -48,12 +48,15 @@ class Wave:
 def ahead(node: Node, decision: Decision, wave: Wave | None = None) -> tuple[Step, ...]:
     """Return the steps that are left, the decided one first when there is one."""
     steps = list(_way(node, wave))
-    if isinstance(decision, Act):
-        kind = step_of(decision.action)
-        if not steps or next((it.kind for it in steps if it.kind != "wait"), "") != kind:
-            words = in_words(decision.action)
-            steps.insert(0, Step(kind, words[:1].lower() + words[1:], phase="now"))
-    return tuple(steps)
+    if not isinstance(decision, Act):
+        return tuple(steps)
+    kind = step_of(decision.action)
+    place = next((index for index, it in enumerate(steps) if it.kind != "wait"), -1)
+    if place >= 0 and steps[place].kind == kind:
+        # What it would have had to wait for is so already.
+        return tuple(steps[place:])
+    words = in_words(decision.action)
+    return (Step(kind, words[:1].lower() + words[1:], phase="now"), *steps)
 
 
 def waves(node: Node) -> dict[str, Wave]:
@@ -170,7 +173,8 @@ def _turn(
     cluster, here, new = node.cluster, node.here, kubernetes_of(hop)
     assert cluster is not None and here is not None
     activated = first and slots.is_activated(hop, node.observed)
-    if new is not None and kubelet is not None and new > kubelet:
+    serving = node.view.oldest_apiserver if node.view is not None else None
+    if new is not None and kubelet is not None and new > kubelet and (serving is None or serving < new):
         yield Step("wait", f"every API server is at {new}")
     if node.desired.role is Role.WORKER:
         yield Step("wait", "the pools before it have arrived")

@@ -75,4 +75,7 @@ def names(found: Iterable[str], shown: int = SHOWN) -> str:
 
 
 def _key(it: NodePlan) -> object:
-    return it.pool, kind_of(it.decision), it.releases, it.kubernetes, it.steps, it.window
+    # What these wait for is not the same in every wave.
+    waits = isinstance(it.decision, Wait) and it.decision.reason in ("WaitsForWave", "Soaking")
+    wave = it.wave.number if waits and it.wave is not None else 0
+    return it.pool, wave, kind_of(it.decision), it.releases, it.kubernetes, it.steps, it.window
