@@ -196,8 +196,9 @@ def _notes(fleet: Path, live: "Live | None", view: ClusterView | None) -> tuple[
         if node.report is not None and node.report.commit:
             followed.setdefault(node.report.commit, []).append(node.name)
     for oid in not_in_clone(fleet, followed):
+        follow = "follows" if len(followed[oid]) == 1 else "follow"
         found.append(
-            f"{names(followed[oid])} follow commit {oid[:12]}, which this clone does not have: it is behind, or has "
+            f"{names(followed[oid])} {follow} commit {oid[:12]}, which this clone does not have: it is behind, or has "
             f"another history. Try: git{where(fleet)} fetch"
         )
     return tuple(found)
