@@ -1,4 +1,4 @@
-"""What a node tells for laptops: by its account a laptop decides as the node does, and a bad one is that node's alone."""
+"""What a node tells for laptops: they decide by its account as the node does; a bad one is that node's own trouble."""
 
 import json
 from dataclasses import replace
@@ -58,7 +58,8 @@ def test_a_laptop_decides_by_an_account_as_the_node_does(make: Any, stage: str, 
     situation = replace(make(stage), journal=journal)
     found = looked(situation)
     (report,) = found.reports
-    assert decide(situation.want, report.observed, report.journal, NOW, stale=report.stale) == situation.decide()
+    own = situation.node(situation.want.node, report=found.view.by_name[situation.want.node].report)
+    assert decide(own.want, report.observed, report.journal, NOW, stale=report.stale) == own.decide()
     assert found.messages[situation.want.node] == "It waits."
 
 

@@ -1,7 +1,6 @@
 """The steps that people are shown are those that nodes decide: the first of them is always the decision's own."""
 
 from dataclasses import replace
-from datetime import timedelta
 
 import pytest
 
@@ -12,7 +11,7 @@ from kubenode.plan.backoff import step_of
 from kubenode.plan.node import Node
 from tests.sim.facts import NOW, desired, observed
 from tests.sim.facts import window as opening
-from tests.sim.situations import STAGES, R1, Situation, plane, release, worker
+from tests.sim.situations import R1, STAGES, Situation, plane, release, worker
 
 EVERY = [
     pytest.param(make(stage, **options), id=f"{make.__name__}-{stage}-{options}")
@@ -81,12 +80,9 @@ def test_each_hop_has_its_own_passes_and_ends_the_release_before_the_last() -> N
 
 
 def test_a_chore_comes_before_the_way() -> None:
-    situation = worker("running").report("w-1", root_hash="r-0.9")
-    assert kinds(situation)[:2] == ["report", "fetch"] or kinds(situation)[0] == "fetch"
-    certificates = plane("running").here(certificates_until=NOW + timedelta(days=3))
-    decision = certificates.decide()
-    assert isinstance(decision, Act)
-    assert kinds(certificates)[0] == step_of(decision.action)
+    situation = plane("pulled").here(leftovers=True).rollout("planes", windows=(opening((1,), "09:00", 2),))
+    situation = situation.wants(halted=True)
+    assert kinds(situation)[:2] == ["prune", "acquire"]
 
 
 def test_waves_are_those_of_the_rollout() -> None:
