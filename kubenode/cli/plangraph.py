@@ -30,11 +30,11 @@ def mermaid(plan: FleetPlan) -> str:
 
 def _group(number: int, group: Group) -> Iterator[str]:
     first = group.first
-    wave = f" wave {first.wave.number}" if first.wave is not None and first.wave.of > 1 else ""
-    yield f'subgraph g{number}["{_text(f"{first.pool}{wave}: {names(group.nodes)}")}"]'
+    waves = f", of waves {', '.join(map(str, group.waves))}" if group.waves else ""
+    yield f'subgraph g{number}["{_text(f"{first.pool}{waves}: {names(group.nodes)}")}"]'
     yield "  direction TB"
     for index, step in enumerate(first.steps):
-        yield f"  g{number}s{index}{_box(step)}"
+        yield f"  g{number}s{index}{_box(step, several=len(first.releases) > 2)}"
         if index:
             yield f"  g{number}s{index - 1} --> g{number}s{index}"
     if not first.steps:
@@ -42,8 +42,8 @@ def _group(number: int, group: Group) -> Iterator[str]:
     yield "end"
 
 
-def _box(step: Step) -> str:
-    release = f"{step.release}: " if step.release else ""
+def _box(step: Step, *, several: bool) -> str:
+    release = f"{step.release}: " if several and step.release else ""
     if step.kind == "wait":
         return f'{{{{"{_text(step.text)}"}}}}'
     barrier = f"<br/>⚠ {_text(step.barrier)}" if step.barrier else ""

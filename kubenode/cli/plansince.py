@@ -1,4 +1,4 @@
-"""`kubenode plan --since`: what two commits want differently. It looks at no machine, so it works for a pull request."""
+"""`kubenode plan --since`: what two commits want differently. It looks at no machine, so it serves a pull request."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -73,7 +73,7 @@ def gather(
     view = live.view if live is not None else None
     known = known_by_git(fleet, commit, documents, every, view)
     now = SystemClock().now()
-    plans = whole.plan(commit, desired, every, now, known, live.told if live is not None else {})
+    plans = whole.plan(desired, every, now, known, live.told if live is not None else {})
     unseen = _unseen(documents, live, {it.node for it in every}, chosen)
     found, leaving = _around(view, documents, desired, known, commit) if not only else ((), ())
     plan = FleetPlan(
@@ -196,8 +196,9 @@ def _notes(fleet: Path, live: "Live | None", view: ClusterView | None) -> tuple[
         if node.report is not None and node.report.commit:
             followed.setdefault(node.report.commit, []).append(node.name)
     for oid in not_in_clone(fleet, followed):
+        follow = "follows" if len(followed[oid]) == 1 else "follow"
         found.append(
-            f"{names(followed[oid])} follow commit {oid[:12]}, which this clone does not have: it is behind, or another "
-            f"history. git{where(fleet)} fetch"
+            f"{names(followed[oid])} {follow} commit {oid[:12]}, which this clone does not have: it is behind, or has "
+            f"another history. Try: git{where(fleet)} fetch"
         )
     return tuple(found)

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
 import typer
@@ -9,7 +10,6 @@ import typer
 from kubenode.cli.output import WIDTH_OF_FILES
 from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
 from kubenode.model.plain import plain, tagged
-from kubenode.plan.ahead import Step
 from kubenode.plan.drift import Drift
 from kubenode.plan.groups import Group, alike, groups, kind_of, names
 from kubenode.plan.whole import FleetPlan, NodePlan
@@ -98,8 +98,7 @@ def _changes(plan: FleetPlan, some: int) -> Iterator[str]:
 
 def _group(plan: FleetPlan, group: Group, some: int) -> Iterator[str]:
     first = group.first
-    wave = f", wave {first.wave.number} of {first.wave.of}" if first.wave is not None and first.wave.of > 1 else ""
-    yield wrapped(f"{first.pool}{wave}, {count(len(group.nodes), 'node')}: {names(group.nodes, some)}", "  ")
+    yield wrapped(f"{first.pool}, {count(len(group.nodes), 'node')}: {names(group.nodes, some)}", "  ")
     if len(first.releases) > 1:
         yield _field("release", " -> ".join(first.releases))
     if len(first.kubernetes) > 1:
@@ -107,11 +106,24 @@ def _group(plan: FleetPlan, group: Group, some: int) -> Iterator[str]:
     yield _field(*_next(first.decision))
     if first.window:
         yield _field("window", first.window)
-    for number, step in enumerate(first.steps, 1):
-        yield _field("steps" if number == 1 else "", _step(number, step, first))
-    told = min((it.told for it in plan.nodes if it.node in set(group.nodes) and it.told is not None), default=None)
+    if group.waves and first.wave is not None:
+        waves = (f"{number} of {first.wave.of}: {names(members, some)}" for number, members in group.waves.items())
+        yield _field("waves", "; ".join(waves))
+    yield from _steps(first)
+    told = min((it.told for it in group.members if it.told is not None), default=None)
     if told is not None and (plan.at - told).total_seconds() >= 3600:
         yield _field("seen", f"as told {int((plan.at - told).total_seconds() // 3600)} h ago")
+
+
+def _steps(node: NodePlan) -> Iterator[str]:
+    """One line for each phase of each hop, and what cannot be taken back after it."""
+    for (release, phase), steps in groupby(node.steps, lambda it: (it.release, it.phase)):
+        every = list(steps)
+        if len(node.releases) > 2 and release and phase == "any time":
+            yield _field("hop", f"to release {release}")
+        yield _field(phase, " > ".join(f"wait until {it.text}" if it.kind == "wait" else it.text for it in every))
+        for barrier in (it.barrier for it in every if it.barrier):
+            yield _field("barrier", f"after this {barrier}")
 
 
 def _next(decision: Decision) -> tuple[str, str]:
@@ -125,13 +137,6 @@ def _next(decision: Decision) -> tuple[str, str]:
             return "stuck", f"{kind}: {message} {hint}"
         case Converged(message):
             return "next", message
-
-
-def _step(number: int, step: Step, node: NodePlan) -> str:
-    of = f"[{step.release}] " if len(node.releases) > 2 and step.release else ""
-    barrier = f" | barrier: {step.barrier}" if step.barrier else ""
-    text = f"wait until {step.text}" if step.kind == "wait" else step.text
-    return f"{number:>2}. {of}{text}{barrier}"
 
 
 def _settled(plan: FleetPlan, some: int) -> Iterator[str]:
@@ -177,16 +182,14 @@ def _unseen(plan: FleetPlan, some: int) -> Iterator[str]:
 
 def _field(label: str, text: str) -> str:
     indent = " " * (_LABEL + 4)
-    inside = indent + "    " if label in ("steps", "") and "." in text[:4] else indent
-    words = textwrap.fill(
-        _printable(text), WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=inside, break_long_words=True
-    )
+    words = textwrap.fill(_printable(text), WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=indent)
     head = f"    {label:<{_LABEL}}"
     # A label that is longer than its column gets a line of its own.
     return f"{head}{words[len(indent) :]}" if len(head) == len(indent) else f"    {label}\n{words}"
 
 
 def wrapped(text: str, indent: str) -> str:
+    """Return text in lines that fit, the later ones further in."""
     return textwrap.fill(
         _printable(text), WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
     )
@@ -198,4 +201,5 @@ def _printable(text: str) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """Return "1 node", "2 nodes"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -4,7 +4,7 @@
 nothing changes meanwhile. What is done already is left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -23,12 +23,15 @@ from kubenode.plan.node import Node, kubernetes_of
 class Step:
     """One step. `kind` is that of `kubenode.plan.backoff` (fetch, write, drain, ...), or `wait` for what others do.
 
-    `barrier` says what cannot be taken back after it; `disturbs`: it needs an open window and its turn.
+    `phase`: "any time" (disturbs nobody), "pass one" (static pods), "pass two" (the restart of a member), "restart",
+    "join", "configure" or "now". `barrier` says what cannot be taken back after it; `disturbs`: it needs an open window
+    and its turn.
     """
 
     kind: str
     text: str
     release: str = ""
+    phase: str = ""
     barrier: str = ""
     disturbs: bool = False
 
@@ -45,11 +48,15 @@ class Wave:
 def ahead(node: Node, decision: Decision, wave: Wave | None = None) -> tuple[Step, ...]:
     """Return the steps that are left, the decided one first when there is one."""
     steps = list(_way(node, wave))
-    if isinstance(decision, Act):
-        kind = step_of(decision.action)
-        if not steps or next((it.kind for it in steps if it.kind != "wait"), "") != kind:
-            steps.insert(0, Step(kind, in_words(decision.action)[:1].lower() + in_words(decision.action)[1:]))
-    return tuple(steps)
+    if not isinstance(decision, Act):
+        return tuple(steps)
+    kind = step_of(decision.action)
+    place = next((index for index, it in enumerate(steps) if it.kind != "wait"), -1)
+    if place >= 0 and steps[place].kind == kind:
+        # What it would have had to wait for is so already.
+        return tuple(steps[place:])
+    words = in_words(decision.action)
+    return (Step(kind, words[:1].lower() + words[1:], phase="now"), *steps)
 
 
 def waves(node: Node) -> dict[str, Wave]:
@@ -87,23 +94,35 @@ def _way(node: Node, wave: Wave | None) -> Iterator[Step]:
     for number, hop in enumerate(node.path):
         first, version = number == 0, str(hop.version)
         steps = [
-            *_staging(node, hop, slot.other, spare, first=first),
+            *_in("any time", _staging(node, hop, slot.other, spare, first=first)),
             *(_pass_one(node, hop, kubelet, first=first) if node.member is Role.CONTROL_PLANE else ()),
-            *(_turn(node, hop, kubelet, wave, first=first) if member else ()),
-            *_restart(node, hop, holds, first=first),
-            *(_back() if member else ()),
+            *_in(
+                "pass two" if member else "restart",
+                [
+                    *(_turn(node, hop, kubelet, wave, first=first) if member else ()),
+                    *_restart(node, hop, holds, first=first),
+                    *(_back() if member else ()),
+                ],
+            ),
         ]
         yield from (replace(it, release=version) for it in steps)
         slot, spare, holds, kubelet = slot.other, holds, version, kubernetes_of(hop)
     if node.newcomer:
         yield _entry(node)
-    elif member and not node.path and node.here is not None and node.cluster is not None:
-        if node.here.configuration != node.cluster.configuration:
-            yield Step("acquire", "take a lease", disturbs=True)
-            yield Step(
-                "configure", f"apply git's kubeadm configuration {node.cluster.configuration[:12]}", disturbs=True
-            )
-            yield Step("release", "give the lease back")
+    elif member and not node.path:
+        yield from _in("configure", _configure(node))
+
+
+def _in(phase: str, steps: Iterable[Step]) -> Iterator[Step]:
+    return (replace(it, phase=phase) for it in steps)
+
+
+def _configure(node: Node) -> Iterator[Step]:
+    here, cluster = node.here, node.cluster
+    if here is not None and cluster is not None and here.configuration != cluster.configuration:
+        yield Step("acquire", "take a lease", disturbs=True)
+        yield Step("configure", f"apply git's kubeadm documents ({cluster.configuration[:12]})", disturbs=True)
+        yield Step("release", "give the lease back")
 
 
 def _staging(node: Node, hop: Release, slot: Slot, spare: str, *, first: bool) -> Iterator[Step]:
@@ -120,22 +139,30 @@ def _staging(node: Node, hop: Release, slot: Slot, spare: str, *, first: bool) -
 
 def _pass_one(node: Node, hop: Release, kubelet: KubernetesVersion | None, *, first: bool) -> Iterator[Step]:
     """The static pods move under the old kubelet, one control plane at a time."""
-    new, here, view = kubernetes_of(hop), node.here, node.view
+    new, here = kubernetes_of(hop), node.here
     if new is None or here is None or kubelet is None:
         return
     now = min(here.manifests.values(), default=kubelet) if first else kubelet
     if now >= new and not (first and len(set(here.manifests.values())) > 1):
         return
     if not (first and new in here.pulled):
-        yield Step("pull", f"pull the images of {new}")
+        yield Step("pull", f"pull the images of {new}", phase="any time")
+    yield from _in("pass one", _upgrade(node, hop, now, new, first=first))
+
+
+def _upgrade(
+    node: Node, hop: Release, now: KubernetesVersion, new: KubernetesVersion, *, first: bool
+) -> Iterator[Step]:
+    here, view = node.here, node.view
+    assert here is not None
     if not (first and leases.held(node)):
         yield Step("acquire", "take the lease of the control planes", disturbs=True)
     if not (first and hop.manifest in here.snapshots):
         yield Step("snapshot", "save etcd", disturbs=True)
-    leads = view is not None and view.version < new
-    how = "apply" if leads else "node"
+    # Whoever is first also moves the cluster's own documents.
+    how = "apply on the first, node on the others" if view is None or view.version < new else "node"
     barrier = f"static pods and etcd stay at {new}: they are never taken back, and Kubernetes never goes back a minor"
-    yield Step("upgrade", f"kubeadm upgrade {how}, {now} -> {new}", barrier=barrier, disturbs=True)
+    yield Step("upgrade", f"kubeadm upgrade {now} -> {new} ({how})", barrier=barrier, disturbs=True)
     yield Step("release", "give the lease back")
 
 
@@ -146,13 +173,14 @@ def _turn(
     cluster, here, new = node.cluster, node.here, kubernetes_of(hop)
     assert cluster is not None and here is not None
     activated = first and slots.is_activated(hop, node.observed)
-    if new is not None and kubelet is not None and new > kubelet:
+    serving = node.view.oldest_apiserver if node.view is not None else None
+    if new is not None and kubelet is not None and new > kubelet and (serving is None or serving < new):
         yield Step("wait", f"every API server is at {new}")
     if node.desired.role is Role.WORKER:
         yield Step("wait", "the pools before it have arrived")
-    if wave is not None and wave.number > 1:
+    if wave is not None and wave.of > 1:
         soaked = f" for {int(wave.soak.total_seconds() // 60)} min" if wave.soak else ""
-        yield Step("wait", f"wave {wave.number - 1} is healthy{soaked}")
+        yield Step("wait", f"the waves before its own (of {wave.of}) are healthy{soaked}")
     if not (first and here.kubelet_sets.get(hop.root_hash) == cluster.configuration):
         yield Step("prepare", f"prepare kubelet {new} for the spare slot")
     rollout = cluster.rollouts[node.desired.pool]
@@ -170,7 +198,7 @@ def _turn(
     if not (first and emptied):
         late = "delete what is left" if rollout.drain_force else "back into service"
         minutes = int(rollout.drain_timeout.total_seconds() // 60)
-        yield Step("drain", f"drain (after {minutes} min: {late})", disturbs=True)
+        yield Step("drain", f"drain (up to {minutes} min, then {late})", disturbs=True)
 
 
 def _restart(node: Node, hop: Release, old: str, *, first: bool) -> Iterator[Step]:
@@ -189,5 +217,5 @@ def _entry(node: Node) -> Step:
     cluster = node.cluster
     assert cluster is not None
     if node.name == cluster.bootstrap_node and not node.observed.answers:
-        return Step("init", "kubeadm init: found the cluster", barrier="the cluster exists: no second one is founded")
-    return Step("join", f"kubeadm join as a {node.desired.role}")
+        return Step("init", "kubeadm init: found the cluster", phase="join")
+    return Step("join", f"kubeadm join as a {node.desired.role}", phase="join")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from kubenode.model.desired import DesiredState
 from kubenode.model.documents import Release, Rollout, Window
 
+_WAY = "older releases"
+
 
 @dataclass(frozen=True)
 class FieldChange:
@@ -42,10 +44,12 @@ def changes(old: Mapping[str, DesiredState], new: Mapping[str, DesiredState]) ->
 
 def _fields(old: DesiredState | None, new: DesiredState | None) -> Iterator[FieldChange]:
     before, after = _facts(old), _facts(new)
-    for field in dict.fromkeys((*before, *after)):
-        was, now = before.get(field, ""), after.get(field, "")
-        if was != now:
-            yield FieldChange(field, was, now)
+    found = {field: (before.get(field, ""), after.get(field, "")) for field in dict.fromkeys((*before, *after))}
+    changed = {field: pair for field, pair in found.items() if pair[0] != pair[1]}
+    if "release" in changed:
+        # A release that has become the target has left its way, or the other way round: that is said already.
+        changed.pop(_WAY, None)
+    yield from (FieldChange(field, was, now) for field, (was, now) in changed.items())
     if old is not None and new is not None and old.target != new.target and old.target.version == new.target.version:
         yield FieldChange("release", _identity(old.target), _identity(new.target))
 
@@ -58,7 +62,7 @@ def _facts(state: DesiredState | None) -> dict[str, str]:
         "role": str(state.role),
         "channel": state.channel,
         "release": str(state.target.version),
-        "way": ", ".join(str(it.version) for it in state.releases[1:]),
+        _WAY: ", ".join(str(it.version) for it in state.releases[1:]),
         "Kubernetes": state.target.kubernetes or "none",
         "windows": "; ".join(map(_window, state.windows)) or "always",
         "halted": "yes" if state.halted else "no",

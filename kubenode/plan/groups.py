@@ -12,10 +12,28 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes of one pool and wave with the same way ahead of them; `first` speaks for all."""
+    """Nodes of one pool with the same way ahead of them, in as many waves; `first` speaks for all."""
 
-    nodes: tuple[str, ...]
-    first: NodePlan
+    members: tuple[NodePlan, ...]
+
+    @property
+    def first(self) -> NodePlan:
+        """The first of them."""
+        return self.members[0]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(it.node for it in self.members)
+
+    @property
+    def waves(self) -> dict[int, tuple[str, ...]]:
+        """Their names by wave; empty when the pool has one wave."""
+        found: dict[int, list[str]] = {}
+        for it in self.members:
+            if it.wave is not None and it.wave.of > 1:
+                found.setdefault(it.wave.number, []).append(it.node)
+        return {number: tuple(names) for number, names in sorted(found.items())}
 
 
 def groups(plans: Iterable[NodePlan]) -> tuple[Group, ...]:
@@ -23,7 +41,7 @@ def groups(plans: Iterable[NodePlan]) -> tuple[Group, ...]:
     found: dict[object, list[NodePlan]] = {}
     for it in plans:
         found.setdefault(_key(it), []).append(it)
-    return tuple(Group(tuple(it.node for it in members), members[0]) for members in found.values())
+    return tuple(Group(tuple(members)) for members in found.values())
 
 
 def alike(findings: Iterable[Drift]) -> tuple[tuple[Drift, ...], ...]:
@@ -57,5 +75,7 @@ def names(found: Iterable[str], shown: int = SHOWN) -> str:
 
 
 def _key(it: NodePlan) -> object:
-    wave = it.wave.number if it.wave is not None else 0
+    # What these wait for is not the same in every wave.
+    waits = isinstance(it.decision, Wait) and it.decision.reason in ("WaitsForWave", "Soaking")
+    wave = it.wave.number if waits and it.wave is not None else 0
     return it.pool, wave, kind_of(it.decision), it.releases, it.kubernetes, it.steps, it.window

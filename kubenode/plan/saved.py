@@ -57,7 +57,8 @@ def stale(saved: SavedPlan, fleet_id: str, commit: str, now: Facts) -> tuple[str
     moved = sorted(name for name in then.nodes if name in now.nodes and then.nodes[name] != now.nodes[name])
     gone, come = sorted(set(then.nodes) - set(now.nodes)), sorted(set(now.nodes) - set(then.nodes))
     if moved:
-        found.append(f"{names(moved)} {'is' if len(moved) == 1 else 'are'} not as they were when it was made.")
+        are, were = ("is", "it was") if len(moved) == 1 else ("are", "they were")
+        found.append(f"{names(moved)} {are} not as {were} when it was made.")
     if gone:
         found.append(f"{names(gone)} cannot be seen any more.")
     if come:

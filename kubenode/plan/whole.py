@@ -51,8 +51,8 @@ class FleetPlan:
     """What every node of a fleet would do at a commit.
 
     `nodes`: those that were seen, in the order of changes. `unseen`: the others that git declares, and why. `drift`:
-    findings that belong to no seen node. `leaving`: nodes of the cluster that a commit took out of git. `notes`: what of
-    the cluster could not be seen, and other things to know.
+    findings that belong to no seen node. `leaving`: nodes of the cluster that a commit took out of git. `notes`: what
+    of the cluster could not be seen, and other things to know.
     """
 
     commit: str
@@ -81,7 +81,6 @@ class FleetPlan:
 
 
 def plan(
-    commit: str,
     desired: Mapping[str, DesiredState],
     reports: Iterable[Report],
     now: datetime,

@@ -1,12 +1,13 @@
 """Makes a fleet repo of many nodes and commits, and what its nodes would tell, for the benches of `kubenode plan`."""
 
 import json
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubenode.fleet.load import load_fleet
-from kubenode.model.documents import Role
+from kubenode.model.documents import Release, Role
 from kubenode.model.kubernetes import (
     ClusterNode,
     ClusterView,
@@ -33,6 +34,8 @@ def make(folder: Path, nodes: int, commits: int) -> None:
     """Make a repo with this many nodes in the cluster and commits; the newest moves `stable` from OLD to NEW."""
     files = {it.relative_to(EXAMPLE).as_posix(): it.read_bytes() for it in EXAMPLE.rglob("*") if it.is_file()}
     files = {path: data for path, data in files.items() if not path.startswith(("nodes/", "secrets/"))}
+    # No windows: what a plan says must not depend on the day of the week.
+    files = {path: re.sub(rb"    windows:\n( {6}.*\n)+", b"", data) for path, data in files.items()}
     names = [*PLANES, *(f"w-{number:05}" for number in range(nodes - len(PLANES)))]
     for name in names:
         pool = "control-plane" if name in PLANES else "workers"
@@ -60,15 +63,13 @@ def _commit(number: int, files: dict[str, bytes], *, first: bool = False) -> byt
     return head + parent + b"".join(changes) + b"\n"
 
 
-def told(folder: Path) -> tuple[ClusterView, list[NodeStatus]]:
-    """Return a healthy cluster that runs OLD, and what each of its nodes would write."""
+def told(folder: Path, at: datetime = AT, version: str = OLD) -> tuple[ClusterView, list[NodeStatus]]:
+    """Return a healthy cluster that runs a release, and what each of its nodes would write."""
     files = {it.relative_to(folder).as_posix(): it.read_bytes() for it in folder.rglob("*.yaml")}
     fleet = load_fleet(files)
-    release = fleet.releases[Version(OLD)]
+    release = fleet.releases[Version(version)]
     kubernetes = KubernetesVersion(release.kubernetes or "v1.34.2")
-    report = NodeReport(
-        release.version, release.root_hash, AT - timedelta(days=1), configuration=fleet.kubeadm, commit="c" * 40
-    )
+    report = NodeReport(release.version, release.root_hash, at - timedelta(days=1), configuration=fleet.kubeadm)
     nodes = tuple(
         ClusterNode(
             name, True, kubernetes, f"boot-{name}", Role.CONTROL_PLANE if name in PLANES else Role.WORKER, report=report
@@ -87,10 +88,10 @@ def told(folder: Path) -> tuple[ClusterView, list[NodeStatus]]:
         pods={it.name: () for it in nodes},
     )
     etcd = EtcdView(tuple(EtcdMember(it, it, True, version=Version("3.5.26")) for it in PLANES))
-    return view, [_status(view, it, etcd, release.root_hash) for it in nodes]
+    return view, [_status(view, it, etcd, release, at) for it in nodes]
 
 
-def _status(view: ClusterView, node: ClusterNode, etcd: EtcdView, root_hash: str) -> NodeStatus:
+def _status(view: ClusterView, node: ClusterNode, etcd: EtcdView, runs: Release, at: datetime) -> NodeStatus:
     plane = node.role is Role.CONTROL_PLANE
     names = ("kube-apiserver", "kube-controller-manager", "kube-scheduler") if plane else ()
     here = LocalKubernetes(
@@ -98,16 +99,16 @@ def _status(view: ClusterView, node: ClusterNode, etcd: EtcdView, root_hash: str
         node.role,
         manifests=dict.fromkeys(names, node.kubelet),
         configuration=view.configuration,
-        certificates_until=AT + timedelta(days=300) if plane else None,
+        certificates_until=at + timedelta(days=300) if plane else None,
     )
     observed = Observed(
         node.boot_id,
-        BootedSlot(Slot.A, Version(OLD), root_hash),
-        (BootEntry(Version(OLD), root_hash),),
+        BootedSlot(Slot.A, runs.version, runs.root_hash),
+        (BootEntry(runs.version, runs.root_hash),),
         kubernetes=here,
         cluster=view.seen_by(node.name, etcd if plane else None),
     )
-    return NodeStatus(node.name, AT, "c" * 40, "Up to date", "This node is up to date.", observed=observed)
+    return NodeStatus(node.name, at, "c" * 40, "Up to date", "This node is up to date.", observed=observed)
 
 
 def write_statuses(statuses: list[NodeStatus], path: Path) -> None:
