@@ -1,5 +1,6 @@
 """The command apply: from a commit on the laptop to nodes that run it, and an exit code that says whether they do."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from kubenode.cli.applygit import Remote as At
     from kubenode.cli.plansources import Seen
     from kubenode.cli.statuslook import Fleet
+
+_MOST_COMMITS = 20
+"""Commits that are shown before the question."""
 
 
 def register(app: typer.Typer) -> None:
@@ -151,10 +155,13 @@ class _Apply:
     def push(self, commits: "Sequence[Commit]", *, yes: bool) -> None:
         """Ask, and push."""
         from kubenode.cli.applygit import push
+        from kubenode.cli.clone import where
 
         to = f"{self.remote.name}/{self.remote.branch}"
         say(f"{len(commits)} commit{'' if len(commits) == 1 else 's'} for {to}, every one authenticated:")
-        for it in commits:
+        if len(commits) > _MOST_COMMITS:
+            say(f"  ... {len(commits) - _MOST_COMMITS} earlier ones: git{where(self.folder)} log")
+        for it in commits[-_MOST_COMMITS:]:
             say(f"  {it.line}")
         if self.fleet.halted:
             say("The fleet is halted: nodes fetch and write releases, and nothing restarts until `kubenode resume`.")
@@ -198,6 +205,9 @@ def _confirm(question: str) -> None:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:
         say("")
+        if sys.stdin.isatty():  # Ctrl-C is an answer.
+            say("Nothing was pushed.")
+            raise typer.Exit(INTERRUPTED) from None
         raise UsageError("nobody answered, so nothing was pushed", hint="--yes pushes without asking.") from None
     if not agreed:
         say("Nothing was pushed.")

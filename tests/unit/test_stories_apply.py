@@ -94,6 +94,14 @@ def test_a_script_that_forgot_yes_is_told(cluster: Cluster) -> None:
     assert pushed_nothing(cluster, before)
 
 
+def test_very_many_commits_are_not_a_wall(cluster: Cluster) -> None:
+    for number in range(23):
+        cluster.world.git("commit", "--quiet", "--allow-empty", "-m", f"Change {number}")
+    done = apply(cluster, answer="n\n")
+    assert "23 commits for origin/main" in done.err and "... 3 earlier ones: git -C" in done.err
+    assert "Change 2 (" not in done.err and "Change 22 (" in done.err
+
+
 def test_running_it_again_only_follows(cluster: Cluster, script: list[Step]) -> None:
     done = apply(cluster, answer="")
     assert done.code == 0, done.err
