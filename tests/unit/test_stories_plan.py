@@ -122,7 +122,7 @@ def test_drift_names_the_object_and_the_field(world: PlanWorld) -> None:
     """Terraform #30641: what has changed must be found without guessing."""
     settle(world)
     world.node("w-00002", cordoned=True)
-    world.node("w-00003", cordoned=True, cordoned_by_us=True, ready=False)
+    world.node("w-00003", ready=False)
     world.serve()
     done = plan(world, "--detailed-exitcode")
     assert done.code == 2
