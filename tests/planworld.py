@@ -1,13 +1,15 @@
 """A fleet repo and the cluster that it describes, behind the fake API server, for tests and benches of `plan`."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kubenode.fleet.load import load_fleet
 from kubenode.host.kube.names import ACCOUNT_ANNOTATION, CONFIGURATION_ANNOTATION, CORDON_ANNOTATION, STATUS_ANNOTATION
 from kubenode.host.kube.nodes import MAX_REPORT
 from kubenode.model.documents import Release, Role
@@ -15,8 +17,9 @@ from kubenode.model.kubernetes import ClusterNode, ClusterView, KubernetesVersio
 from kubenode.model.observed import BootedSlot, BootEntry, Slot, StagedImage
 from kubenode.model.plain import plain
 from kubenode.model.state import NodeStatus
+from kubenode.model.version import Version
 from kubenode.plan.observations import account, digest
-from tests.bench.plan_fleet import OLD, make, told
+from tests.bench.plan_fleet import NEW, OLD, make, told
 from tests.contract.kube_world import write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
@@ -150,3 +153,20 @@ def half_way(world: PlanWorld, new: Release) -> None:
     world.server.version = str(kubernetes)
     config = world.server.store.objects["", "configmaps", "kube-system", "kubeadm-config"]
     config["data"]["ClusterConfiguration"] = f"kubernetesVersion: {kubernetes}\n"
+
+
+def documented(folder: Path, kubenode: Callable[..., Any]) -> dict[str, str]:
+    """Return the output that docs/plan.md shows, by name; commit ids are made the same. `kubenode` runs a command."""
+    with planworld(folder, nodes=12, commits=4) as world:
+        files = {it.relative_to(world.fleet).as_posix(): it.read_bytes() for it in world.fleet.rglob("*.yaml")}
+        here = ("-C", world.fleet)
+        found = {
+            "plan": kubenode("plan", *here, "--kubeconfig", world.kubeconfig),
+            "since": kubenode("plan", *here, "--since", "HEAD~1"),
+        }
+        half_way(world, load_fleet(files).releases[Version(NEW)])
+        world.node("w-00004", cordoned=True)
+        world.node("w-00007", report=None)
+        world.serve()
+        found["half way"] = kubenode("plan", *here, "--kubeconfig", world.kubeconfig)
+        return {name: re.sub("[0-9a-f]{12}", "3f9d0c2ab417", done.out + done.err) for name, done in found.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from kubenode.model.decision import Stuck, Wait
 from kubenode.plan.ahead import Step
 from kubenode.plan.groups import Group, groups, kind_of, names
 from kubenode.plan.whole import FleetPlan
@@ -10,15 +11,13 @@ from kubenode.plan.whole import FleetPlan
 def mermaid(plan: FleetPlan) -> str:
     """Return a flowchart: a box for each group, its steps as a chain, later groups after the ones they wait for."""
     lines = ["flowchart TD"]
-    ends: list[tuple[str, str]] = []
+    before = ""
     for number, group in enumerate(groups(it for it in plan.nodes if not it.settled)):
         lines += [f"  {line}" for line in _group(number, group)]
-        last = f"g{number}s{max(len(group.first.steps) - 1, 0)}"
-        for pool, before in ends[-1:]:
-            # Groups stand in the order of changes: the pools one after the other, and the waves of a pool.
-            lines.append(f"  {before} -.->|{_text(pool)} first| g{number}s0")
         if group.first.wave is not None:
-            ends.append((group.first.pool, last))
+            # Members of the cluster stand in the order of changes, pool by pool; other machines wait for nobody.
+            lines += [f"  {before} -.-> g{number}s0"] if before else []
+            before = f"g{number}s{max(len(group.first.steps) - 1, 0)}"
     settled = [it.node for it in plan.nodes if it.settled]
     if settled:
         lines.append(f'  done["nothing to do: {_text(names(settled))}"]')
@@ -30,7 +29,9 @@ def mermaid(plan: FleetPlan) -> str:
 
 def _group(number: int, group: Group) -> Iterator[str]:
     first = group.first
-    waves = f", of waves {', '.join(map(str, group.waves))}" if group.waves else ""
+    waves = (
+        f", {'wave' if len(group.waves) == 1 else 'waves'} {', '.join(map(str, group.waves))}" if group.waves else ""
+    )
     yield f'subgraph g{number}["{_text(f"{first.pool}{waves}: {names(group.nodes)}")}"]'
     yield "  direction TB"
     for index, step in enumerate(first.steps):
@@ -39,6 +40,10 @@ def _group(number: int, group: Group) -> Iterator[str]:
             yield f"  g{number}s{index - 1} --> g{number}s{index}"
     if not first.steps:
         yield f'  g{number}s0["{_text(kind_of(first.decision))}"]'
+    for index, some in enumerate(group.decisions):
+        if isinstance(some.first.decision, Wait | Stuck):
+            held = _text(f"{names(some.nodes)}: {kind_of(some.first.decision)}")
+            yield f'  g{number}h{index}>"{held}"] -.- g{number}s0'
     yield "end"
 
 

@@ -103,7 +103,10 @@ def _group(plan: FleetPlan, group: Group, some: int) -> Iterator[str]:
         yield _field("release", " -> ".join(first.releases))
     if len(first.kubernetes) > 1:
         yield _field("Kubernetes", " -> ".join(first.kubernetes))
-    yield _field(*_next(first.decision))
+    decisions = group.decisions
+    for some_of in decisions:
+        label, text = _next(some_of.first.decision)
+        yield _field(label, text if len(decisions) == 1 else f"{names(some_of.nodes, some)}: {text}")
     if first.window:
         yield _field("window", first.window)
     if group.waves and first.wave is not None:

@@ -7,8 +7,9 @@ nothing changes meanwhile. What is done already is left out.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import dropwhile
 
-from kubenode.model.decision import Act, Decision
+from kubenode.model.decision import Act, Decision, Wait
 from kubenode.model.documents import Release, Role
 from kubenode.model.kubernetes import KubernetesVersion
 from kubenode.model.observed import Slot
@@ -17,6 +18,9 @@ from kubenode.plan.backoff import in_words, step_of
 from kubenode.plan.kubernetes import leases
 from kubenode.plan.kubernetes.rollout import count
 from kubenode.plan.node import Node, kubernetes_of
+
+_ITS_TURN = frozenset(("TooManyUnavailable", "LeaseHeld", "NoLease", "PodsUnknown", "DrainFailed", "Draining"))
+"""Waits of a node whose pool and wave have their turn already: only room or its own pods are missing."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Wave:
 def ahead(node: Node, decision: Decision, wave: Wave | None = None) -> tuple[Step, ...]:
     """Return the steps that are left, the decided one first when there is one."""
     steps = list(_way(node, wave))
+    if isinstance(decision, Wait) and decision.reason in _ITS_TURN:
+        return tuple(dropwhile(lambda it: it.kind == "wait", steps))
     if not isinstance(decision, Act):
         return tuple(steps)
     kind = step_of(decision.action)
@@ -192,9 +198,10 @@ def _turn(
     me = node.me
     if activated:
         return
-    if not (first and me is not None and me.cordoned):
+    # What a person has cordoned is drained as any other; that it is cordoned already is told as drift.
+    if not (first and me is not None and me.cordoned and (me.cordoned_by_us or leases.held(node))):
         yield Step("cordon", "cordon", disturbs=True)
-    emptied = me is not None and me.cordoned and node.view is not None and node.view.pods.get(node.name) == ()
+    emptied = me is not None and me.cordoned_by_us and node.view is not None and node.view.pods.get(node.name) == ()
     if not (first and emptied):
         late = "delete what is left" if rollout.drain_force else "back into service"
         minutes = int(rollout.drain_timeout.total_seconds() // 60)

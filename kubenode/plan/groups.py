@@ -1,6 +1,6 @@
 """Equal nodes of a plan together: a thousand nodes that do the same are one line, not a thousand."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
@@ -12,7 +12,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Group:
-    """Nodes of one pool with the same way ahead of them, in as many waves; `first` speaks for all."""
+    """Nodes of one pool with the same way ahead of them; `first` speaks for all."""
 
     members: tuple[NodePlan, ...]
 
@@ -35,13 +35,32 @@ class Group:
                 found.setdefault(it.wave.number, []).append(it.node)
         return {number: tuple(names) for number, names in sorted(found.items())}
 
+    @property
+    def decisions(self) -> tuple["Group", ...]:
+        """The same nodes by what they do now: the way is one, and some are held back on it."""
+        return _grouped(self.members, _decision)
+
 
 def groups(plans: Iterable[NodePlan]) -> tuple[Group, ...]:
     """Return the groups in the order of their first nodes."""
+    return _grouped(plans, _way)
+
+
+def _grouped(plans: Iterable[NodePlan], key: Callable[[NodePlan], object]) -> tuple[Group, ...]:
     found: dict[object, list[NodePlan]] = {}
     for it in plans:
-        found.setdefault(_key(it), []).append(it)
+        found.setdefault(key(it), []).append(it)
     return tuple(Group(tuple(members)) for members in found.values())
+
+
+def _way(it: NodePlan) -> object:
+    return it.pool, it.releases, it.kubernetes, it.steps, it.window
+
+
+def _decision(it: NodePlan) -> object:
+    # What these wait for is not the same in every wave.
+    waits = isinstance(it.decision, Wait) and it.decision.reason in ("WaitsForWave", "Soaking")
+    return kind_of(it.decision), it.wave.number if waits and it.wave is not None else 0
 
 
 def alike(findings: Iterable[Drift]) -> tuple[tuple[Drift, ...], ...]:
@@ -72,10 +91,3 @@ def names(found: Iterable[str], shown: int = SHOWN) -> str:
     if not shown or len(every) <= shown + 1:
         return ", ".join(every)
     return f"{', '.join(every[:shown])} and {len(every) - shown:,} more"
-
-
-def _key(it: NodePlan) -> object:
-    # What these wait for is not the same in every wave.
-    waits = isinstance(it.decision, Wait) and it.decision.reason in ("WaitsForWave", "Soaking")
-    wave = it.wave.number if waits and it.wave is not None else 0
-    return it.pool, wave, kind_of(it.decision), it.releases, it.kubernetes, it.steps, it.window

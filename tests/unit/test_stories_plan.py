@@ -23,7 +23,7 @@ from kubenode.model.version import Version
 from kubenode.plan.observations import digest
 from kubenode.plan.saved import SavedPlan, decode, stale
 from tests.bench.plan_fleet import NEW, OLD
-from tests.planworld import PlanWorld, half_way, planworld
+from tests.planworld import PlanWorld, documented, half_way, planworld
 
 WIDTH = 100
 
@@ -122,7 +122,7 @@ def test_drift_names_the_object_and_the_field(world: PlanWorld) -> None:
     """Terraform #30641: what has changed must be found without guessing."""
     settle(world)
     world.node("w-00002", cordoned=True)
-    world.node("w-00003", cordoned=True, cordoned_by_us=True, ready=False)
+    world.node("w-00003", ready=False)
     world.serve()
     done = plan(world, "--detailed-exitcode")
     assert done.code == 2
@@ -448,3 +448,10 @@ def test_a_machine_in_no_cluster_is_added_by_its_record(world: PlanWorld, tmp_pa
     (tmp_path / "edge.json").write_text(json.dumps(plain(own)))
     done = plan(world, "-o", "json", "--observed", tmp_path / "edge.json", "--detailed-exitcode")
     assert (done.code, done.json["unseen"], done.json["summary"]["done"]) == (0, {}, 9)
+
+
+def test_the_documentation_shows_what_is_printed(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    for name, out in documented(tmp_path, kubenode).items():
+        shown = re.search(rf"<!-- {name} -->\n```\n(.*?)```\n", text, re.DOTALL)
+        assert shown is not None and shown[1] == out, name

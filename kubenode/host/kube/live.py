@@ -26,8 +26,8 @@ SILENT_AFTER = timedelta(hours=6)
 """A tick of a member may take four hours, and a node says something at the end of each."""
 _SECONDS = 5
 """For each API server: not all of them need be reachable from a laptop, and they are asked at once."""
-_MOST_DRAINING = 50
-"""Nodes whose pods are listed; more than these are not emptied at once."""
+_MOST_CORDONED = 50
+"""Nodes whose pods are listed, one request each."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ def _as_told(view: ClusterView, reports: Iterable[Report]) -> dict[str, Kubernet
 
 
 def _pods(api: Api, nodes: tuple[ClusterNode, ...]) -> dict[str, tuple[EvictablePod, ...]]:
-    """Return what a drain still has to move from nodes that are being emptied.
+    """Return what a drain still has to move from nodes that are cordoned, whoever did that.
 
     What runs on the others decides nothing: a node is cordoned before anybody looks at its pods. Of very many cordoned
     nodes the rest is left out, which says that their pods are not known.
     """
-    emptied = [it.name for it in nodes if it.cordoned_by_us]
-    found: dict[str, tuple[EvictablePod, ...]] = {it.name: () for it in nodes if it.name not in emptied}
-    return found | {name: drain.left_on(api, name) for name in emptied[:_MOST_DRAINING]}
+    cordoned = [it.name for it in nodes if it.cordoned]
+    found: dict[str, tuple[EvictablePod, ...]] = {it.name: () for it in nodes if not it.cordoned}
+    return found | {name: drain.left_on(api, name) for name in cordoned[:_MOST_CORDONED]}
 
 
 def _unseen(answering: Mapping[str, KubernetesVersion | None], reports: tuple[Report, ...]) -> Iterable[str]:
