@@ -208,8 +208,8 @@ class Cluster(Protocol):
         """
         ...
 
-    def report(self, report: NodeReport) -> None:
-        """Write the report to this node's own Node object."""
+    def report(self, report: NodeReport, account: str | None = None) -> None:
+        """Write the report to this node's own Node object, and with it the account for laptops when it is given."""
         ...
 
     def remove_etcd_member(self, member: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from kubenode.agent import report
 from kubenode.agent.execute import Hands, execute
@@ -18,6 +19,7 @@ from kubenode.model.documents import FleetDocuments
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
 from kubenode.model.state import Condition, NodeStatus, Seed
+from kubenode.plan import observations
 from kubenode.plan.decide import decide
 from kubenode.ports import (
     Clock,
@@ -35,6 +37,10 @@ from kubenode.trust.chain import TrustedTree
 
 MAX_ACTIONS = 40
 """Actions of one tick; a whole update needs about twenty. More means that actions undo one another."""
+
+
+TELL_AGAIN = timedelta(minutes=15)
+"""After so long a node repeats what it tells in the cluster."""
 
 
 def _silent(_what: str, _done: int, _size: int) -> None:
@@ -178,10 +184,12 @@ class _Tick:
         shown = view.by_name[view.me].report if view is not None and view.me in view.by_name else None
         if self.cluster is None or shown is None:
             return
-        told = replace(shown, phase=status.phase, commit=status.commit or "")
-        if told != shown:
+        account = observations.account(status)
+        told = replace(shown, phase=status.phase, commit=status.commit or "", account=observations.digest(account))
+        # Now and then although nothing has changed: a laptop cannot tell a quiet node from a dead one otherwise.
+        if told != shown or shown.at is None or abs(status.at - shown.at) >= TELL_AGAIN:
             with suppress(KubenodeError):  # It is news for people, and the next tick tells it again.
-                self.cluster.report(told)
+                self.cluster.report(replace(told, at=status.at), account)
 
     def _perform(self, decision: Act, memory: Memory, hands: Hands) -> bool:
         """Do the action and say whether it worked. What fails is counted, so the planner knows of it."""
@@ -229,6 +237,8 @@ class _Tick:
                 *report.conditions(decision, self.desired, self.observed, journal),
             ),
             poisoned=journal.poisoned,
+            attempts=journal.attempts,
+            superseded=journal.superseded,
         )
         refused = (
             self.refused or isinstance(error, Untrusted) or (followed is not None and followed.refused is not None)

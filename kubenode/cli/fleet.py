@@ -4,28 +4,16 @@ import shutil
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from kubenode.cli.clone import (
-    commit_of,
-    commit_signed,
-    committed,
-    remember_signer,
-    repository,
-    signing_key,
-    uncommitted,
-    write_file,
-)
+from kubenode.cli.clone import remember_signer, where
 from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
 from kubenode.cli.output import Format, print_json, say, styled
-from kubenode.errors import ExitCode, FleetInvalid, KubenodeError, UsageError
+from kubenode.errors import ExitCode, UsageError
 from kubenode.fleet.layout import Kind, path_of
-
-if TYPE_CHECKING:
-    from kubenode.fleet.problems import Problem
 
 DEFAULT_ISSUER = "https://sigstore.kubenode.internal"
 """The issuer that certificates of a new local Sigstore instance name; a name for policies, nothing listens there."""
@@ -182,50 +170,23 @@ def promote(
 
     Example: kubenode promote 2026.11.2 stable -C homelab
     """
+    from kubenode.cli.edits import commit_document, files_to_change
     from kubenode.fleet.layout import names_of
     from kubenode.fleet.promote import promote as edit
 
-    repository(fleet)
     path, document = path_of(Kind.CHANNEL, channel), path_of(Kind.RELEASE, version)
-    # What is judged is what nodes will get: the newest commit and this change, whatever else lies in the clone.
-    files = committed(fleet, commit_of(fleet, "HEAD"))
+    files = files_to_change(fleet, path, document)
     channels = names_of(Kind.CHANNEL, files)
     if channel not in channels:
         raise UsageError(
             f"there is no channel {channel} in {fleet}", hint=f"Known channels: {', '.join(channels) or 'none'}."
         )
-    changed = uncommitted(fleet, (path, f":(literal){document}"))
-    if changed:
-        raise UsageError(
-            f"{fleet / changed} has changes that are not committed",
-            hint="Commit it first: a promotion changes one line, and nodes need the release's document with it.",
-        )
     if version not in names_of(Kind.RELEASE, files):
         raise UsageError(f"{fleet} has no {document}", hint=f"Publish it first: kubenode publish out/{version} ...")
-    signing_key(fleet)
     new = edit(files[path], version)
-    _refuse_new_mistakes(files, {**files, path: new})
-    write_file(fleet / path, new)
-    try:
-        commit = commit_signed(fleet, message or f"Promote {version} to {channel}", path)
-    except KubenodeError:
-        write_file(fleet / path, files[path])
-        raise
-    say(f"{version} is now the newest release of {channel} (commit {commit[:12]}, not pushed yet).")
-
-
-def _refuse_new_mistakes(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> None:
-    """Raise FleetInvalid for the first mistake that a change brings; those that are there already do not matter."""
-    from kubenode.fleet.problems import Severity
-    from kubenode.fleet.validate import validate as find_problems
-
-    def key(it: "Problem") -> tuple[str, str, str]:
-        return it.path, it.rule, it.message
-
-    known = {key(it) for it in find_problems(before)}
-    for it in find_problems(after):
-        if it.severity is Severity.ERROR and key(it) not in known:
-            raise FleetInvalid(it.message, location=it.location, hint=it.hint)
+    commit = commit_document(fleet, files, path, new, message or f"Promote {version} to {channel}")
+    what = f"{version} is now the newest release of {channel} (commit {commit[:12]}, not pushed yet)"
+    say(f"{what}; next: kubenode apply{where(fleet)}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,7 +1,5 @@
 """The plan command: what nodes will do, by the same code that runs on them."""
 
-import json
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,16 +8,15 @@ import typer
 
 from kubenode.cli.clone import commit_of, committed, repository, uncommitted
 from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, print_table, say
+from kubenode.cli.output import Format, print_json, say
 from kubenode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from kubenode.model.decision import Decision
-    from kubenode.plan.observations import Report
+    from kubenode.plan.whole import FleetPlan
 
 
 class Graph(StrEnum):
-    """Languages of charts."""
+    """Languages of a graph."""
 
     MERMAID = "mermaid"
 
@@ -30,99 +27,113 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
-    observed: Annotated[
-        Path, typer.Option(help="Recorded observation: a node's status.json, or a JSON list of them; - for stdin.")
-    ],
     fleet: FleetFolder = Path(),
     revision: Annotated[str, typer.Option(help="Commit of the fleet repo to plan for.")] = "HEAD",
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="How to reach the cluster; else $KUBECONFIG, ~/.kube/config.")
+    ] = None,
+    context: Annotated[str | None, typer.Option(help="Context of that file; else its current one.")] = None,
+    observed: Annotated[
+        Path | None,
+        typer.Option(help="Plan from a record instead: a node's status.json, or a JSON list of them; - for stdin."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only show what the commit wants differently from this older one; asks nobody.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this node or pool; may be given several times.")] = None,
+    everything: Annotated[bool, typer.Option("--all", "-v", help="Name every node instead of the first few.")] = False,
     output: Output = Format.TABLE,
-    detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do.")
-    ] = False,
     simulate: Annotated[
-        bool, typer.Option("--simulate", help="Show the expected timeline of the whole rollout.")
+        bool, typer.Option("--simulate", help="Show the expected timeline of the whole rollout instead.")
     ] = False,
-    graph: Annotated[Graph | None, typer.Option(help="With --simulate: a chart instead of the table.")] = None,
+    graph: Annotated[Graph | None, typer.Option(help="Print the order of steps, or the timeline, as a graph.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the plan to a new file, for `kubenode apply`.")] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do, 75 when it is not known."),
+    ] = False,
 ) -> None:
-    """Show what every observed node would do next, what is expected after it, and why.
+    """Show what every node would do next, what comes after it in order, and why; what has drifted; what is not seen.
 
-    Example: kubenode plan -C homelab --observed status.json
+    It asks the cluster and changes nothing. Nodes that cannot be seen are named and never counted as done.
+
+    Example: kubenode plan -C homelab
+    Example: kubenode plan -C homelab --since origin/main --detailed-exitcode
     """
-    from kubenode.fleet.desired import desired_state
-    from kubenode.fleet.load import load_fleet
-    from kubenode.host.clock import SystemClock
-    from kubenode.model.decision import Converged, Stuck
-    from kubenode.model.plain import tagged
-    from kubenode.plan.decide import decide
-
-    if graph is not None and not simulate:
-        raise UsageError("--graph shows a simulation", hint="Add --simulate.")
     repository(fleet)
-    known = _reports(observed)
+    if graph is not None and output is Format.JSON:
+        raise UsageError("--graph and --output json are two forms of one result", hint="Give one of them.")
     commit = commit_of(fleet, revision)
-    documents = load_fleet(committed(fleet, commit))
     if (fleet / ".git").exists() and uncommitted(fleet):
         say("Note: changes that are not committed are not part of this plan.")
-    now = SystemClock().now()
+    if since is not None:
+        if kubeconfig or context or observed or save or graph or simulate:
+            raise UsageError(
+                "--since compares two commits and looks at no machine",
+                hint="Leave out --kubeconfig, --context, --observed, --save, --simulate and --graph.",
+            )
+        from kubenode.cli.plansince import show_since
+
+        changed = show_since(fleet, commit_of(fleet, since), commit, output, only or [], everything=everything)
+        if changed and detailed_exitcode:
+            raise typer.Exit(int(ExitCode.CHANGES))
+        return
+    from kubenode.cli.plansources import gather
+    from kubenode.cli.planview import closing, document, show
+
+    if save is not None and simulate:
+        raise UsageError("--simulate shows what to expect, which cannot be applied", hint="Leave out --save.")
+    if save is not None and save.exists():
+        # Before the work: somebody may be about to apply what is there.
+        raise UsageError(f"{save} exists and is not written over", hint="Remove it, or name another file.")
+    seen = gather(fleet, commit, kubeconfig, context, observed, only or [])
     if simulate:
         from kubenode.cli.simulateview import show_simulation
+        from kubenode.fleet.load import load_fleet
 
+        documents = load_fleet(committed(fleet, commit))
         raise show_simulation(
-            documents, commit, known, now, output=output, graph=graph is not None, detailed_exitcode=detailed_exitcode
+            documents,
+            commit,
+            seen.reports,
+            seen.plan.at,
+            output=output,
+            graph=graph is not None,
+            detailed_exitcode=detailed_exitcode,
         )
-    decisions: dict[str, Decision] = {
-        report.node: decide(
-            desired_state(documents, commit, report.node), report.observed, report.journal, now, stale=report.stale
-        )
-        for report in known
-    }
-    if output is Format.JSON:
-        nodes = [{"node": name, "decision": tagged(decision)} for name, decision in decisions.items()]
-        print_json("Plan", {"commit": commit, "nodes": nodes})
+    if graph is not None:
+        from kubenode.cli.plangraph import mermaid
+
+        typer.echo(mermaid(seen.plan))
+    elif output is Format.JSON:
+        print_json("Plan", document(seen.plan))
     else:
-        print_table(("Node", "Next", "Why"), [_row(name, decision) for name, decision in decisions.items()])
-    stuck = sum(isinstance(it, Stuck) for it in decisions.values())
-    settled = sum(isinstance(it, Converged) for it in decisions.values())
-    changes = len(decisions) - settled - stuck
-    say(f"At commit {commit[:12]}, of {len(decisions)} nodes {changes} have work, {settled} are done, {stuck} stuck.")
-    if stuck:
-        raise typer.Exit(int(ExitCode.STUCK))
-    if changes and detailed_exitcode:
-        raise typer.Exit(int(ExitCode.CHANGES))
+        show(seen.plan, everything=everything)
+    if save is not None:
+        _save(save, seen.encoded(document(seen.plan)))
+        say(f"Saved to {save}; it is refused when the fleet or the cluster has moved on.")
+    say(closing(seen.plan))
+    code = exit_code(seen.plan, detailed=detailed_exitcode)
+    if code is not ExitCode.OK:
+        raise typer.Exit(int(code))
 
 
-def _reports(observed: Path) -> "tuple[Report, ...]":
-    """Read the observations. Raises UsageError when they are none, or two are of one node."""
-    from kubenode.plan.observations import reports
-
-    name = "stdin" if str(observed) == "-" else str(observed)
-    hint = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
-    try:
-        data = sys.stdin.buffer.read() if name == "stdin" else observed.read_bytes()
-        known = reports(json.loads(data))
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not JSON: {error}", hint=hint) from error
-    names = [report.node for report in known]
-    twice = next((node for node in names if names.count(node) > 1), None)
-    if twice is not None:
-        raise UsageError(f"{name} has two observations of node {twice!r}", hint="Keep the newer one.")
-    if not known:
-        raise UsageError(f"{name} has no observation", hint=hint)
-    return known
+def exit_code(plan: "FleetPlan", *, detailed: bool) -> ExitCode:
+    """Return how the command ends: what could not be seen is never reported as nothing to do."""
+    if plan.stuck:
+        return ExitCode.STUCK
+    if not plan.nodes:
+        return ExitCode.TRY_LATER
+    if not detailed:
+        return ExitCode.OK
+    if plan.work or plan.drifts or plan.leaving:
+        return ExitCode.CHANGES
+    return ExitCode.TRY_LATER if plan.unseen else ExitCode.OK
 
 
-def _row(name: str, decision: "Decision") -> tuple[str, str, str]:
-    from kubenode.model.decision import Act, Converged, Stuck, Wait
+def _save(path: Path, data: bytes) -> None:
+    from kubenode.host.files import write_new
 
-    match decision:
-        case Act(action, why, then):
-            after = f" Then: {', '.join(then)}." if then else ""
-            return name, type(action).__name__, f"{why}{after}"
-        case Wait(reason, message, until):
-            return name, f"wait ({reason})", message + (f" Until {until:%Y-%m-%d %H:%M} UTC." if until else "")
-        case Converged(message):
-            return name, "nothing", message
-        case Stuck(reason, message, hint):
-            return name, f"stuck ({reason})", f"{message} {hint}"
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is not a folder", hint="Make it first, or name another place.")
+    write_new(path, data, 0o644)

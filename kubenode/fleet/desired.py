@@ -1,6 +1,7 @@
 """What one node should be, from the documents of a trusted commit."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NoReturn
 
 from kubenode.errors import FleetInvalid, Location
@@ -20,6 +21,28 @@ def desired_state(documents: FleetDocuments, commit: str, node: str) -> DesiredS
     A pool that pins a release gives exactly that one; its channel, or `stable`, only names the accepted builders.
     Raises FleetInvalid, with a hint, when the node, its pool, its channel or one of the channel's releases is missing.
     """
+    return desired_states(documents, commit, (node,))[node]
+
+
+def desired_states(documents: FleetDocuments, commit: str, nodes: Iterable[str]) -> dict[str, DesiredState]:
+    """Return what each of these nodes should be, by name; the cluster is one object in all of them.
+
+    Raises FleetInvalid as `desired_state` does.
+    """
+    cluster: DesiredCluster | None = None
+    looked = False
+    found = {}
+    for name in nodes:
+        state = _state(documents, commit, name)
+        if state.role is not Role.STANDALONE:
+            cluster, looked = cluster if looked else _cluster(documents), True
+            state = replace(state, cluster=cluster)
+        found[name] = state
+    return found
+
+
+def _state(documents: FleetDocuments, commit: str, node: str) -> DesiredState:
+    """Return what a node should be, without the cluster."""
     if node not in documents.nodes:
         _missing(Kind.NODE, node, "this node", documents.nodes)
     pool_name = documents.nodes[node].pool
@@ -37,7 +60,6 @@ def desired_state(documents: FleetDocuments, commit: str, node: str) -> DesiredS
         stores=documents.fleet.stores,
         windows=pool.rollout.windows,
         halted=documents.fleet.halted,
-        cluster=_cluster(documents) if pool.role is not Role.STANDALONE else None,
     )
 
 

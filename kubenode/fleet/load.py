@@ -38,7 +38,7 @@ def load_fleet(files: Mapping[str, bytes], *, node: str | None = None) -> FleetD
         pools=_load_all(files, Kind.POOL, decode.pool),
         nodes=_load_all(files, Kind.NODE, decode.node),
         images=_load_all(files, Kind.IMAGE, decode.image),
-        kubeadm=_kubeadm_digest(files),
+        kubeadm=kubeadm_digest(files),
     )
 
 
@@ -54,7 +54,7 @@ def _load_for_node(files: Mapping[str, bytes], documents: FleetDocuments, name: 
     documents.nodes.update(_load_all(files, Kind.NODE, decode.node))
     for other in sorted({peer.pool for peer in documents.nodes.values()} - {pool.name}):
         _load_pool(files, documents, other, targets_only=True)
-    return replace(documents, kubeadm=_kubeadm_digest(files))
+    return replace(documents, kubeadm=kubeadm_digest(files))
 
 
 def _load_pool(files: Mapping[str, bytes], documents: FleetDocuments, name: str, *, targets_only: bool) -> None:
@@ -76,7 +76,7 @@ def _load_pool(files: Mapping[str, bytes], documents: FleetDocuments, name: str,
                 documents.releases[version] = release
 
 
-def _kubeadm_digest(files: Mapping[str, bytes]) -> str:
+def kubeadm_digest(files: Mapping[str, bytes]) -> str:
     """Return one digest of everything that manifests and kubelets are rendered from."""
     digest = hashlib.sha256()
     for path in sorted(files):

@@ -21,7 +21,7 @@ def promote(channel_yaml: bytes, version: str) -> bytes:
     if new in releases:
         raise UsageError(f"{new} is in channel {name!r} already", hint="Nothing is to be done.")
     if releases and new < releases[0]:
-        hint = "A channel lists the newest release first. To go back, take newer releases out of the file by hand."
+        hint = f"A channel lists the newest release first. To go back: kubenode rollback {name} --to {new}"
         raise UsageError(f"{new} is older than {releases[0]}, the first release of channel {name!r}", hint=hint)
     text = channel_yaml.decode()
     node = node_at(text, "spec", "releases")

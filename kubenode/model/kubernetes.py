@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property, total_ordering
@@ -94,7 +94,8 @@ class NodeReport:
 
     `release` and `root_hash`: what it runs and has blessed, since `since`. `poisoned`: root hashes of releases that
     failed there. `configuration`: as in LocalKubernetes. `commit`: of the fleet repo that it follows. `phase`: for
-    people only.
+    people only. `account`: digest of the node's account (`kubenode.plan.observations`), which lies in an annotation of
+    its own and is for laptops only; `at`: when it was written (aware, UTC).
     """
 
     release: Version
@@ -104,6 +105,8 @@ class NodeReport:
     configuration: str | None = None
     commit: str = ""
     phase: str = ""
+    account: str = ""
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,14 @@ class ClusterView:
     pods: Mapping[str, tuple[EvictablePod, ...]] = field(default_factory=dict)
     tokens: frozenset[str] = frozenset()
     requests: tuple[CertificateRequest, ...] = ()
+
+    def seen_by(self, me: str, etcd: EtcdView | None) -> "ClusterView":
+        """Return the same look as another node's, with what that node sees of etcd."""
+        other = replace(self, me=me, etcd=etcd)
+        # What follows from the Node objects is worked out once for all of them.
+        for name in ("by_name", "poisoned", "by_holder", "oldest_apiserver"):
+            other.__dict__[name] = getattr(self, name)
+        return other
 
     @cached_property
     def by_name(self) -> dict[str, ClusterNode]:

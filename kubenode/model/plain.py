@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Any
 
 from kubenode.model.kubernetes import KubernetesVersion
 from kubenode.model.version import Version
@@ -35,6 +36,24 @@ def plain(value: object) -> Plain:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+def bare(value: object) -> Plain:
+    """Return `plain(value)` of a dataclass without what `kubenode.model.restore` fills in: fields at their defaults."""
+    if isinstance(value, tuple | list):
+        return [bare(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): bare(item) for key, item in value.items()}
+    if isinstance(value, Version | KubernetesVersion) or not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return plain(value)
+    found = {field.name: (field, getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {name: bare(item) for name, (field, item) in found.items() if not _is_default(field, item)}
+
+
+def _is_default(field: "dataclasses.Field[Any]", value: object) -> bool:
+    if field.default_factory is not dataclasses.MISSING:
+        return bool(value == field.default_factory())
+    return field.default is not dataclasses.MISSING and bool(value == field.default)
 
 
 def tagged(value: object) -> Plain:

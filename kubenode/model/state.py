@@ -1,9 +1,10 @@
 """What a node is given once (the seed), may never forget (the trust state) and tells others (its status)."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubenode.model.journal import Poisoned
+from kubenode.model.journal import Attempt, Poisoned
 from kubenode.model.observed import Observed
 
 
@@ -55,7 +56,10 @@ class Condition:
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """The report of one tick, written to /var/lib/kubenode/status.json. `phase` is derived, for people only."""
+    """The report of one tick, written to /var/lib/kubenode/status.json. `phase` is derived, for people only.
+
+    `poisoned`, `attempts` and `superseded` are the journal's: a laptop decides by them as the node does.
+    """
 
     node: str
     at: datetime
@@ -67,3 +71,5 @@ class NodeStatus:
     target: str | None = None
     conditions: tuple[Condition, ...] = ()
     poisoned: tuple[Poisoned, ...] = ()
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    superseded: str | None = None

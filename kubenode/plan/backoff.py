@@ -128,10 +128,20 @@ def _named_in_cluster(action: Action) -> tuple[str, str, str]:
     raise TypeError(type(action).__name__)
 
 
+def step_of(action: Action) -> str:
+    """Return the step of an action, as in its key."""
+    return _named(action)[0]
+
+
 def step_key(action: Action) -> str:
     """Return the key of an action in `Journal.attempts`: "<step>:<manifest digest>", or what else it is done to."""
     step, subject, _ = _named(action)
     return f"{step}:{subject}"
+
+
+def in_words(action: Action) -> str:
+    """Return what an action does, for people: "Fetching release 2.0"."""
+    return _named(action)[2]
 
 
 def delay(failures: int) -> timedelta:

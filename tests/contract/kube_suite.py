@@ -20,6 +20,7 @@ from kubenode.host.kube.client import Api
 from kubenode.host.kube.errors import Conflict, Forbidden, Invalid, NotFound, Throttled, Unauthorised
 from kubenode.host.kube.identity import AgentIdentity
 from kubenode.host.kube.leases import Leases
+from kubenode.host.kube.live import look
 from kubenode.host.kube.names import LEASES, NODES, REQUESTS, STATUS_ANNOTATION
 from kubenode.host.kube.reading import name_of
 from kubenode.host.kube.requests import pending
@@ -27,9 +28,12 @@ from kubenode.host.kube.tokens import Tokens
 from kubenode.host.kube.view import kubeadm_config, node_of
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import Answer, EvictablePod, KubernetesVersion, Lease, NodeReport
+from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot
 from kubenode.model.plain import plain
+from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
-from tests.contract.kube_world import NOW, KnownSecrets, Server, World, peers, world_of
+from kubenode.plan.observations import account, digest
+from tests.contract.kube_world import NOW, KnownSecrets, Server, World, peers, world_of, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 SLOT = "slot-pool-workers-0"
@@ -41,6 +45,13 @@ def world(server: Server) -> Iterator[World]:
     with world_of(server) as world:
         world.namespace()
         yield world
+
+
+def account_of(node: str, at: datetime) -> str:
+    observed = Observed(
+        f"boot-{node}", BootedSlot(Slot.A, Version("2026.11.1"), "a" * 64), (BootEntry(Version("2026.11.1"), "a" * 64),)
+    )
+    return account(NodeStatus(node, at, "c" * 40, "Up to date", f"All is well at {node}.", observed=observed))
 
 
 def took(leases: Leases, name: str) -> bool:
@@ -277,6 +288,50 @@ class KubeSuite:
         for attempt in (nodes.cordon, lambda api, name: nodes.report(api, name, {})):
             with pytest.raises(Forbidden, match="w2"):
                 attempt(own, "w2")
+
+    def test_a_laptop_sees_the_cluster_and_what_each_node_says(
+        self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """Contract of `host/kube/live.py`: what cannot be used makes one node silent, never the look fail."""
+        here = ("127.0.0.1", int(world.server.url.rpartition(":")[2]))
+        monkeypatch.setattr("kubenode.host.kube.apiservers.places", lambda api: (here, ("192.0.2.11", 1)))
+        monkeypatch.setattr("kubenode.host.kube.live._SECONDS", 20)
+        world.founded("192.0.2.11")
+        world.node("cp-1", labels={"node-role.kubernetes.io/control-plane": ""})
+        for name in ("w1", "w2", "w3", "w4"):
+            world.node(name)
+        at = datetime.now(UTC)
+        for name in ("cp-1", "w1", "w2", "w3"):
+            told = account_of(name, at)
+            report = NodeReport(Version("2026.11.1"), "a" * 64, at, account=digest(told), at=at)
+            nodes.report(world.kubelet(name), name, plain(report), told)
+        for name, broken in (("w2", "[" * 5_000), ("w3", account_of("w1", at))):
+            report = NodeReport(Version("2026.11.1"), "a" * 64, at, account=digest(broken), at=at)
+            nodes.report(world.kubelet(name), name, plain(report), broken)
+        nodes.cordon(world.kubelet("w1"), "w1")
+        world.pod("web", "w1", owner="ReplicaSet")
+        world.pod("other", "w2", owner="ReplicaSet")
+        admin = world.server.authority.issue("kubernetes-admin", ("system:masters",))
+        write_kubeconfig(tmp_path / "config", world.server.url, world.server.authority, admin)
+        seen = look(tmp_path / "config")
+        assert [it.node for it in seen.reports] == ["cp-1", "w1"]
+        own = seen.reports[1].observed.cluster
+        assert own is not None and (own.me, own.nodes, own.by_name["w1"].cordoned) == ("w1", seen.view.nodes, True)
+        assert seen.reports[1].observed.booted.version == Version("2026.11.1")
+        assert seen.messages == {
+            "cp-1": "All is well at cp-1.",
+            "w1": "All is well at w1.",
+            "w2": "",
+            "w3": "",
+            "w4": "",
+        }
+        assert sorted(seen.silent) == ["w2", "w3", "w4"]
+        assert "cannot be used" in seen.silent["w2"] and "is that of w1" in seen.silent["w3"]
+        assert "no agent has reported" in seen.silent["w4"]
+        assert seen.view.pods == {"cp-1": (), "w1": (EvictablePod("default", "web"),), "w2": (), "w3": (), "w4": ()}
+        assert seen.view.apiservers["127.0.0.1"] == KubernetesVersion("1.20.2")
+        assert (seen.view.etcd, seen.view.tokens) == (None, frozenset())
+        assert any("etcd" in it for it in seen.unseen)
 
     def test_what_a_person_cordoned_stays_cordoned(self, world: World):
         world.node("w1")

@@ -314,7 +314,7 @@ class ClusterPort:
         self._done("api.evicted")
         return tuple(left)
 
-    def report(self, report: NodeReport) -> None:
+    def report(self, report: NodeReport, account: str | None = None) -> None:
         self._ask("api.report")
         self._change(self.me, report=report)
         self._done("api.reported")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from cliworld import NEW as NEXT
 from cliworld import OLD as FIRST
-from cliworld import Done, World, kubenode
+from cliworld import Done, World
 from simulateworld import NEW, OLD, Lab
 
 from kubenode.model.decision import Act, Uncordon
@@ -137,14 +137,6 @@ def test_another_language_of_charts_is_refused(lab: Lab) -> None:
     done = lab.plan("--graph", "dot")
     assert (done.code, done.out) == (64, "")
     assert "mermaid" in done.err
-
-
-def test_a_chart_needs_a_simulation(lab: Lab) -> None:
-    lab.plan()
-    words = ("--observed", lab.folder.parent / "statuses.json", "-C", lab.folder, "--graph", "mermaid")
-    done = kubenode("plan", *words)
-    assert (done.code, done.out) == (64, "")
-    assert "Add --simulate" in done.err
 
 
 def simulated(world: World, status: Any) -> Done:

@@ -19,9 +19,11 @@ _SECONDS = 20
 _CONNECT_SECONDS = 10
 
 
-def versions(api: Api, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], KubernetesVersion | None]:
-    """Return the version at each place; None where no API server of this cluster answers."""
-    return {place: _version(api, *place) for place in places}
+def versions(
+    api: Api, places: Sequence[tuple[str, int]], seconds: float = _SECONDS
+) -> dict[tuple[str, int], KubernetesVersion | None]:
+    """Return the version at each place; None where no API server of this cluster answers within `seconds`."""
+    return {place: _version(api, *place, seconds) for place in places}
 
 
 def places(api: Api) -> tuple[tuple[str, int], ...]:
@@ -73,10 +75,10 @@ def place(host: str, port: int) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _version(api: Api, address: str, port: int) -> KubernetesVersion | None:
+def _version(api: Api, address: str, port: int, seconds: float) -> KubernetesVersion | None:
     access = replace(api.access, server=place(address, port), name=None)
     try:
-        with Api(access, connect_seconds=_CONNECT_SECONDS, seconds=_SECONDS) as one:
+        with Api(access, connect_seconds=min(_CONNECT_SECONDS, seconds), seconds=seconds) as one:
             return parse(text(one.get("/version"), "gitVersion"))
     except KubenodeError:
         return None

@@ -111,9 +111,9 @@ class KubeCluster:
         """Ask once for the eviction of everything a drain has to move; return what is left and what keeps it."""
         return drain.evict_some(self._of(node), node, force=force)
 
-    def report(self, report: NodeReport) -> None:
-        """Write this node's report into its Node's annotation."""
-        nodes.report(self._kubelet(), self._node, plain(report))
+    def report(self, report: NodeReport, account: str | None = None) -> None:
+        """Write this node's report, and its account when it is given, into annotations of its Node."""
+        nodes.report(self._kubelet(), self._node, plain(report), account)
 
     def delete_node(self, node: str) -> None:
         """Remove a Node object; one that is gone is no error."""

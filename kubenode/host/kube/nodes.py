@@ -8,7 +8,7 @@ import json
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
-from kubenode.host.kube.names import CORDON_ANNOTATION, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.names import ACCOUNT_ANNOTATION, CORDON_ANNOTATION, NODES, STATUS_ANNOTATION
 from kubenode.host.kube.reading import Object, find, flag, items, text, texts
 from kubenode.model.plain import Plain
 
@@ -35,15 +35,20 @@ def uncordon(api: Api, node: str) -> None:
         _patch(api, node, {"metadata": {"annotations": {CORDON_ANNOTATION: None}}, "spec": {"unschedulable": None}})
 
 
-def report(api: Api, node: str, status: Plain) -> None:
-    """Write a node's report into its annotation. Raises HostError when it is larger than MAX_REPORT."""
+def report(api: Api, node: str, status: Plain, account: str | None = None) -> None:
+    """Write a node's report and its account (None: it stays as it is) into their annotations, both at once.
+
+    Raises HostError when one of them is larger than MAX_REPORT.
+    """
     value = json.dumps(status, separators=(",", ":"), ensure_ascii=True, sort_keys=True)
-    if len(value) > MAX_REPORT:
-        raise HostError(
-            f"the report of {node} has {len(value)} bytes, more than {MAX_REPORT}",
-            hint="This is a mistake in kubenode: please report it with /var/lib/kubenode/status.json.",
-        )
-    _patch(api, node, {"metadata": {"annotations": {STATUS_ANNOTATION: value}}})
+    annotations = {STATUS_ANNOTATION: value, **({} if account is None else {ACCOUNT_ANNOTATION: account})}
+    for written in annotations.values():
+        if len(written) > MAX_REPORT:
+            raise HostError(
+                f"the report of {node} has {len(written)} bytes, more than {MAX_REPORT}",
+                hint="This is a mistake in kubenode: please report it with /var/lib/kubenode/status.json.",
+            )
+    _patch(api, node, {"metadata": {"annotations": annotations}})
 
 
 def delete(api: Api, node: str) -> bool:

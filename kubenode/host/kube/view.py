@@ -1,6 +1,7 @@
 """One look at a cluster: Node objects, the version of every API server, kubeadm's own record, leases."""
 
 import json
+from collections.abc import Mapping, Sequence
 
 from kubenode.errors import FleetInvalid, TryLater
 from kubenode.host.kube import apiservers, nodes
@@ -26,7 +27,7 @@ def look(api: Api, me: str) -> ClusterView:
         me=me,
         version=version,
         nodes=tuple(node_of(it) for it in objects),
-        apiservers=_apiservers(api, objects),
+        apiservers=owned(apiservers.versions(api, apiservers.places(api)), objects),
         configuration=configuration,
         leases=Leases(api).all(),
     )
@@ -62,9 +63,10 @@ def kubeadm_config(api: Api) -> tuple[KubernetesVersion, str | None]:
         raise Malformed(f"the ClusterConfiguration in kube-system/kubeadm-config cannot be read: {error}") from error
 
 
-def _apiservers(api: Api, objects: list[Object]) -> dict[str, KubernetesVersion | None]:
+def owned(
+    versions: Mapping[tuple[str, int], KubernetesVersion | None], objects: Sequence[Object]
+) -> dict[str, KubernetesVersion | None]:
     """Return the version of each API server by node; a control plane that none of them belongs to has None."""
-    versions = apiservers.versions(api, apiservers.places(api))
     owners = {address: name_of(it) for it in objects for address in nodes.addresses(it)}
     found = {owners.get(place[0], place[0]): version for place, version in versions.items()}
     silent = {name_of(it): None for it in objects if nodes.is_control_plane(it)}

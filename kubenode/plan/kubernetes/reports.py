@@ -18,6 +18,8 @@ def current(node: Node) -> NodeReport:
         poisoned=frozenset(bad.root_hash for bad in node.journal.poisoned),
         configuration=node.here.configuration,
         commit=node.desired.commit,
+        account=shown.account if shown is not None else "",
+        at=shown.at if shown is not None else None,
     )
 
 
