@@ -142,7 +142,8 @@ class _Apply:
         try:
             saved = decode(path.read_bytes(), str(path))
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+            hint = "Make a plan first: kubenode plan --save FILE"
+            raise UsageError(f"{path} cannot be read: {error.strerror}", hint=hint) from error
         if seen is None:
             raise UsageError("a saved plan needs a cluster to compare with", hint="Leave the plan out.")
         why = stale(saved, seen.fleet_id, self.commit, facts(seen.reports, seen.view))

@@ -38,7 +38,8 @@ def roll_back(channel_yaml: bytes, to: Version | None = None) -> bytes:
     text, leave = channel_yaml.decode(), releases.index(to)
     node = node_at(text, "spec", "releases")
     if node is None or not isinstance(node.value, list) or len(node.value) != len(releases):
-        raise FleetInvalid("spec.releases is not a list", location=Location(path_of(Kind.CHANNEL, name)))
+        hint = "Write the releases as a list, newest first; kubenode validate says more."
+        raise FleetInvalid("spec.releases is not a list", location=Location(path_of(Kind.CHANNEL, name)), hint=hint)
     if leave == 0:
         return channel_yaml
     if node.flow_style:
