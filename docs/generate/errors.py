@@ -19,7 +19,7 @@ _OWN_WORDS = "(what the error or step itself says)"
 EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.OK: "done, or nothing to do",
     ExitCode.FAILURE: "failure",
-    ExitCode.CHANGES: "`plan --detailed-exitcode` found changes",
+    ExitCode.CHANGES: "`plan --detailed-exitcode` found changes or drift",
     ExitCode.UNTRUSTED: "untrusted: a signature, digest or policy was refused",
     ExitCode.STUCK: "stuck: only a person can help; the message says how",
     ExitCode.USAGE: "wrong usage",
