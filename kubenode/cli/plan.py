@@ -44,7 +44,7 @@ def plan(
     everything: Annotated[bool, typer.Option("--all", "-v", help="Name every node instead of the first few.")] = False,
     output: Output = Format.TABLE,
     graph: Annotated[Graph | None, typer.Option(help="Print the order of steps as a graph instead.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the plan to a new file, for `kubenode apply`.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the plan to a new file, to be applied as it is.")] = None,
     detailed_exitcode: Annotated[
         bool,
         typer.Option("--detailed-exitcode", help="Exit with 2 when there is something to do, 75 when it is not known."),
