@@ -29,23 +29,23 @@ def kubernetes(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Install missing system packages without asking.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Build a real Kubernetes from Debian's source package: 1.20.2, and the same source stamped as 1.21.0.
+    """Build a real Kubernetes from Debian's source package: 1.20.2, and the same source stamped as 1.20.3 and 1.21.0.
 
     Example: kubenode lab kubernetes --yes
     """
     from kubenode.host import requirements
     from kubenode.image.mkosi_tool import cache_folder
-    from kubenode.lab.kubernetes.cluster import NEW, OLD, provide
+    from kubenode.lab.kubernetes.cluster import OLD, VERSIONS, provide
 
     needed = requirements.missing(requirements.BUILDER + requirements.KUBERNETES)
     if needed:
         install_missing(needed, yes=yes)
     folder = (into or cache_folder() / "kubernetes").resolve()
-    made = provide(folder, (OLD, NEW), say)
+    made = provide(folder, VERSIONS, say)
     if output is Format.JSON:
         found = [{"version": it.version, "binaries": str(it.binaries), "sha256": it.digests()} for it in made]
         print_json("Kubernetes", {"versions": found})
     else:
         rows = [(it.version, str(it.binaries), ", ".join(path.stem for path in it.archives)) for it in made]
         print_table(("Version", "Binaries", "Images"), rows)
-    say(f"Kubernetes {OLD} is in {folder}, and again as {NEW}.")
+    say(f"Kubernetes {OLD} is in {folder}, and again as {' and '.join(VERSIONS[1:])}.")

@@ -49,6 +49,7 @@ KUBERNETES = (
     Requirement("gcc", "building Kubernetes for tests", ("gcc",)),
     Requirement("libc6-dev", "building Kubernetes for tests", ("/usr/lib/x86_64-linux-gnu/libc.a",)),
     Requirement("dpkg-dev", "building Kubernetes for tests", ("dpkg-source",)),
+    Requirement("haproxy", "several API servers in the lab", ("haproxy", "/usr/sbin/haproxy")),
 )
 
 

@@ -86,7 +86,7 @@ class LabNode:
         """The agent's last report; empty before the first."""
         try:
             document: Status = json.loads(self.probe.read(STATUS, timeout=20))
-        except (HostError, ValueError):
+        except (HostError, OSError, ValueError):
             return {}
         return document
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,8 @@ class MachineConfig:
 
     `credentials` are systemd credentials by name; `kernel_extra` is added to the kernel command line by the firmware.
     Sizes are in MiB. `forward` maps ports of the host's loopback to ports of the guest; `disks` are further disks that
-    the guest only reads. With `shared` the machine has a second network card, with `mac_address(name)`.
+    the guest only reads. With `shared` the machine has a second network card, with `mac_address(name)`. `clock` (UTC)
+    is what its hardware clock shows at power-on, instead of the true time.
     """
 
     name: str
@@ -82,6 +84,7 @@ class MachineConfig:
     forward: Mapping[int, int] = field(default_factory=dict)
     disks: tuple[Path, ...] = ()
     shared: SharedNetwork | None = None
+    clock: datetime | None = None
 
     @property
     def serial_log(self) -> Path:
@@ -252,6 +255,8 @@ def command_line(config: MachineConfig, accel: str, code: Path, variables: Path,
         "-device", "virtio-rng-pci", "-device", "i6300esb", "-action", "watchdog=reset",
         "-qmp", f"unix:{monitor},server=on,wait=off",
     ]  # fmt: skip
+    if config.clock is not None:
+        words += ["-rtc", f"base={config.clock:%Y-%m-%dT%H:%M:%S}"]
     if config.shared is not None:
         words += ["-netdev", f"socket,id=shared,mcast={config.shared.group}:{config.shared.port},localaddr=127.0.0.1"]
         words += ["-device", f"virtio-net-pci,netdev=shared,romfile=,mac={mac_address(config.name)}"]

@@ -134,12 +134,12 @@ class Workshop:
         """Write the release lists of channels by hand (newest first), signed and pushed; returns the commit."""
         for channel in channels:
             self._edit(f"channels/{channel}.yaml", r"releases: \[.*\]", f"releases: [{', '.join(versions)}]")
-        return self._commit(f"Channels list {', '.join(versions)}")
+        return self.commit(f"Channels list {', '.join(versions)}")
 
     def halt(self, halted: bool) -> str:
         """Turn the fleet's halt switch, signed and pushed; returns the commit."""
         self._edit("fleet.yaml", r"halted: \w+", f"halted: {str(halted).lower()}")
-        return self._commit("Halt the fleet" if halted else "Resume the fleet")
+        return self.commit("Halt the fleet" if halted else "Resume the fleet")
 
     def _edit(self, path: str, pattern: str, replacement: str) -> None:
         file = self.fleet / path
@@ -148,7 +148,8 @@ class Workshop:
             raise HostError(f"{path} is not as the lab expects it: {count} matches of {pattern}")
         file.write_text(text)
 
-    def _commit(self, message: str) -> str:
+    def commit(self, message: str) -> str:
+        """Commit every change of a file, signed, and push it; returns the head."""
         if self.git("status", "--porcelain"):
             self.git("commit", "--quiet", "--all", "--message", message)
             self.push()

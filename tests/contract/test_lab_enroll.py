@@ -27,7 +27,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
         (folder / name).write_text(name)
     made = Workshop(folder / "cluster", lambda _: None)
     made.create()
-    fleet.add_documents(made, [Kubernetes("v1.20.2", folder, ())], PAIR)
+    fleet.add_documents(made, [Kubernetes("v1.20.2", folder, ())], PAIR, "10.77.0.11:6443")
     enroll(made, PAIR)
     return made
 
@@ -37,7 +37,8 @@ def test_the_fleet_is_committed_pushed_and_lacks_only_releases(workshop: Worksho
     assert workshop.git("rev-parse", "main", cwd=workshop.bare) == workshop.head
     problems = validate(read_folder(workshop.fleet).files)
     # Nothing is published yet, and that is all.
-    assert {it.message for it in problems} == {"the pool has nodes, but channel 'stable' has no release"}
+    lacking = {f"the pool has nodes, but channel {name!r} has no release" for name in fleet.POOL_CHANNELS.values()}
+    assert {it.message for it in problems} == lacking
 
 
 def test_each_machine_has_an_identity_of_its_own_and_its_network(workshop: Workshop) -> None:

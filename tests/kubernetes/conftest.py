@@ -6,13 +6,23 @@ used. The binaries are in the user's cache in any case (`kubenode lab kubernetes
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from kubenode.host import requirements
 from kubenode.image.mkosi_tool import cache_folder
-from kubenode.lab.kubernetes.story import ClusterStory
+from kubenode.lab.kubernetes.cluster import OLD
+from kubenode.lab.kubernetes.network import members
+from kubenode.lab.kubernetes.node import ClusterNode
+from kubenode.lab.kubernetes.story import FIRST, RECIPES, ClusterStory
+
+UP = "up"
+NAMES = ("cp-1", "w-1")
+
+Resume = Callable[..., list[ClusterNode]]
 
 
 def say(line: str) -> None:
@@ -20,13 +30,60 @@ def say(line: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def story(tmp_path_factory: pytest.TempPathFactory) -> ClusterStory:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> ClusterStory:
     groups = requirements.LAPTOP + requirements.BUILDER + requirements.LAB + requirements.KUBERNETES
     needed = requirements.missing(groups)
     if needed:
         pytest.skip(f"missing: {' '.join(requirements.install_command(needed))}")
     kept = os.environ.get("KUBENODE_KUBERNETES_DIR")
     folder = Path(kept) if kept else tmp_path_factory.mktemp("kubernetes")
-    made = ClusterStory(folder, cache_folder() / "kubernetes", say)
-    made.prepare()
+    made = ClusterStory(folder, cache_folder() / "kubernetes", say, members(control_planes=1, workers=1))
+    made.prepare(*RECIPES)
     return made
+
+
+@pytest.fixture
+def story(prepared: ClusterStory) -> Iterator[ClusterStory]:
+    """The cluster's fleet, served to its machines, with nothing but the first release offered."""
+    prepared.reset()
+    with prepared.serving():
+        yield prepared
+
+
+@pytest.fixture
+def resume(request: pytest.FixtureRequest, story: ClusterStory) -> Iterator[Resume]:
+    """Start this story's own copies of the machines of a cluster that is up; at the end they are switched off.
+
+    What `test_1_come_up.py` made is taken if it was kept, or else made.
+    """
+    started: list[ClusterNode] = []
+
+    def go(*names: str, clock: datetime | None = None) -> list[ClusterNode]:
+        if not story.is_kept(UP, *NAMES):
+            come_up(story)
+        folder = request.node.name.removeprefix("test_").replace("_", "-")[:30]
+        started.extend(story.resume(UP, folder, *(names or NAMES), clock=clock))
+        story.start(started)
+        return started
+
+    yield go
+    for node in started:
+        node.cut_power()
+
+
+def come_up(story: ClusterStory) -> None:
+    """Let a cluster come to be from git alone, give it its workload, and keep its machines."""
+    nodes = [story.copy(story.with_images(name), name, name) for name in NAMES]
+    plane = nodes[0]
+    try:
+        story.start(nodes)
+        story.settle(nodes, FIRST, 3600)
+        for node in nodes:
+            story.wait_ready(node, OLD, by=plane)
+            assert node.release() == FIRST
+            assert node.root_is_read_only()
+        story.start_workload(plane)
+        story.keep(nodes, UP)
+    finally:
+        for node in nodes:
+            node.cut_power()

@@ -5,6 +5,7 @@ import ipaddress
 import itertools
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from kubenode.fleet.validate import validate
 from kubenode.host.tree import read_folder
 from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import Kubernetes
-from kubenode.lab.kubernetes.fleet import documents, endpoint
+from kubenode.lab.kubernetes.fleet import documents
 from kubenode.lab.kubernetes.network import CNI_FILE, Member, members, network_file, system_credentials
-from kubenode.lab.kubernetes.story import CHANNELS, FIRST, SECOND, free_ports, is_ready
+from kubenode.lab.kubernetes.story import CHANNELS, FIRST, RECIPES, THIRD, free_ports, is_ready
 from kubenode.lab.qemu import MachineConfig, SharedNetwork, command_line, mac_address
 from kubenode.model.documents import Role
 from kubenode.trust.policy import Builder
 
+ENDPOINT = "10.77.0.11:6443"
 EXAMPLE = Path(__file__).parents[2] / "fleet-example"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEhVQlcJ+6vsAJSk1V8lJhEAPqpmS8cAyXmnyRy2gxCD lab"
 
@@ -37,6 +39,13 @@ def words(config: MachineConfig) -> list[str]:
 def test_a_machine_alone_has_one_card(tmp_path: Path) -> None:
     found = words(MachineConfig("cp-1", Path("/image"), tmp_path))
     assert [it.partition(",")[0] for flag, it in itertools.pairwise(found) if flag == "-netdev"] == ["user"]
+
+
+def test_the_hardware_clock_can_be_another(tmp_path: Path) -> None:
+    later = datetime(2027, 10, 29, 12, 30, tzinfo=UTC)
+    found = words(MachineConfig("cp-1", Path("/image"), tmp_path, clock=later))
+    assert ("-rtc", "base=2027-10-29T12:30:00") in itertools.pairwise(found)
+    assert "-rtc" not in words(MachineConfig("cp-1", Path("/image"), tmp_path))
 
 
 def test_the_second_card_is_on_the_shared_network(tmp_path: Path) -> None:
@@ -117,23 +126,27 @@ def test_the_labs_fleet_is_a_valid_cluster(
     for name in ("kubeadm", "kubelet", "crictl"):
         (tmp_path / name).write_text(name)
     versions = [Kubernetes(it, tmp_path, ()) for it in ("v1.20.2", "v1.21.0")]
-    made = documents(new_fleet["fleet.yaml"].decode(), new_fleet["images/node.yaml"].decode(), versions, declared)
+    made = documents(
+        new_fleet["fleet.yaml"].decode(), new_fleet["images/node.yaml"].decode(), versions, declared, ENDPOINT
+    )
     files = {**new_fleet, **{path: text.encode() for path, text in made.items()}}
-    for digit, (release, kubernetes) in enumerate(zip((FIRST, SECOND), versions, strict=True)):
+    for digit, (release, kubernetes) in enumerate(zip((FIRST, THIRD), versions, strict=True)):
         files[f"releases/{release}.yaml"] = release_document(
             release, f"{digit}" * 64, f"{digit + 2}" * 64, kubernetes.version
         )
         for channel in CHANNELS:
             files[f"channels/{channel}.yaml"] = promote(files[f"channels/{channel}.yaml"], release)
     assert [it.message for it in validate(files)] == []
+    assert {f"images/{RECIPES[it]}.yaml" for it in RECIPES} - {"images/node-1-20-3.yaml"} <= made.keys()
+    assert made["images/node-broken-kubelet.yaml"].count("overlay: overlays/node-broken-kubelet\n") == 1
     loaded = load_fleet(files)
     assert loaded.fleet.cluster is not None
-    assert (loaded.fleet.cluster.endpoint, loaded.fleet.cluster.bootstrap_node) == ("10.77.0.11:6443", "cp-1")
+    assert (loaded.fleet.cluster.endpoint, loaded.fleet.cluster.bootstrap_node) == (ENDPOINT, "cp-1")
     assert {name: (loaded.pools[it.pool].role, it.address) for name, it in loaded.nodes.items()} == {
         it.name: (it.role, it.address) for it in declared
     }
     text = made["kubeadm/cluster.yaml"]
-    assert f"controlPlaneEndpoint: {endpoint(declared)}\n" in text
+    assert f"controlPlaneEndpoint: {ENDPOINT}\n" in text
     assert "certSANs: [127.0.0.1]" in text
     assert "{" not in text.replace("{leader-elect", "")
 

@@ -55,9 +55,9 @@ def test_the_labs_recipe_is_a_valid_document(tmp_path: Path) -> None:
     for name in ("kubeadm", "kubelet", "crictl"):
         (tmp_path / name).write_text(name)
     text = recipe((EXAMPLE / "images/node.yaml").read_text(), Kubernetes("v1.20.2", tmp_path, ()))
-    document = load(text.encode(), "images/node-1-20.yaml")
+    document = load(text.encode(), "images/node-1-20-2.yaml")
     assert schemas.violations(Kind.IMAGE, document.value) == []
-    image = decode.image(document, "node-1-20")
+    image = decode.image(document, "node-1-20-2")
     assert image.kubernetes is not None
     assert image.kubernetes.source.kubelet == hashlib.sha256(b"kubelet").hexdigest()
     assert image.slots.data == 4096

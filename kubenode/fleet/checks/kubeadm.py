@@ -47,6 +47,10 @@ _PATCH = re.compile(
     r"[^+/]*(\+(strategic|merge|json))?\.(json|yaml)"
 )
 
+_GO_DURATION = re.compile(r"([0-9]{1,9}(\.[0-9]{1,9})?(h|m|s|ms))+")
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SYNC_SECONDS = 120.0
+
 At = tuple[str | int, ...]
 
 
@@ -96,6 +100,8 @@ def _check_file(reading: Reading, path: str, first: dict[str, str]) -> Iterator[
         yield from _check_readable(reading, document, version)
         yield from _check_arguments(document, version, (), value)
         yield from _check_owned(document, value)
+    if kind == "KubeletConfiguration":
+        yield from _check_sync(document, value)
     if kind == "ClusterConfiguration" and reading.fleet and reading.fleet.cluster:
         endpoint = value.get("controlPlaneEndpoint")
         if endpoint is not None and endpoint != reading.fleet.cluster.endpoint:
@@ -167,6 +173,18 @@ def _check_argument_list(document: Document, at: At, value: object) -> Iterator[
             key = next(name for name, one in item.items() if not isinstance(one, str))
             message = f"{_dotted((*at, index, key))} must be text"
             yield problem(document.locate(*at, index, key), "extra-args", message, "Put the value in quotes.")
+
+
+def _check_sync(document: Document, value: dict[str, Any]) -> Iterator[Problem]:
+    """A kubelet that could not tell the API server of a static pod's change tries again at its next sync only."""
+    written = str(value.get("syncFrequency", ""))
+    if _GO_DURATION.fullmatch(written) is None:
+        return
+    parts = re.findall(r"([0-9.]+)(h|ms|m|s)", written)
+    if sum(float(number) * _SECONDS[unit] for number, unit in parts) > _SYNC_SECONDS:
+        message = f"syncFrequency is {written[:40]}, and kubeadm gives a changed static pod 5 minutes to be seen"
+        hint = "Upgrades would fail (kubeadm#740): 2m or less; the kubelet's default is 1m."
+        yield problem(document.locate("syncFrequency"), "kubelet-sync", message, hint)
 
 
 def _check_owned(document: Document, value: dict[str, Any]) -> Iterator[Problem]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from kubenode.host.files import locked
 from kubenode.lab.kubernetes import compile, images, toolchain
 
-OLD, NEW = "v1.20.2", "v1.21.0"
-"""The version that Debian's source is, and a second stamp on the same source."""
+OLD, PATCHED, NEW = VERSIONS = ("v1.20.2", "v1.20.3", "v1.21.0")
+"""The version that Debian's source is, and two further stamps on the same source: a patch and a minor later."""
 ON_NODES = ("kubeadm", "kubelet", "crictl")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kubenode.host.apt import Apt, unpack
-from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
 from kubenode.lab.kubernetes import images
 from kubenode.lab.kubernetes.cluster import Kubernetes
@@ -54,8 +53,8 @@ apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 cgroupDriver: systemd
 runtimeRequestTimeout: 10m0s
-# Less to do for a slow machine.
-syncFrequency: 5m0s
+# Less to do for a slow machine. Not syncFrequency: a kubelet that could not tell the API server of a static pod's
+# change tries again only then, and kubeadm waits 5 minutes for it.
 nodeStatusUpdateFrequency: 30s
 volumeStatsAggPeriod: 10m0s
 eventRecordQPS: 1
@@ -81,7 +80,7 @@ kind: Pool
 metadata: {{name: {name}}}
 spec:
   role: {role}
-  channel: stable
+  channel: {channel}
   image: node
   rollout:
     # Software emulation is slow: a pod that has to start elsewhere first may take minutes.
@@ -96,60 +95,69 @@ spec:
   address: {address}
 """
 POOLS = {Role.CONTROL_PLANE: "control-plane", Role.WORKER: "workers"}
+POOL_CHANNELS = {Role.CONTROL_PLANE: "stable", Role.WORKER: "beta"}
+"""Of each role its own: a story may offer a release to workers alone."""
+BROKEN_KUBELET = "node-broken-kubelet"
+"""A recipe with the oldest version, whose kubelet exits at once: it is given a flag that it does not know."""
+BREAKS_KUBELET = "[Service]\nExecStart=\nExecStart=/usr/bin/kubelet --no-such-flag\n"
 
 
-def recipe_name(kubernetes: Kubernetes) -> str:
-    """Return the name of the recipe with this version."""
-    return "node-" + kubernetes.version.removeprefix("v").rpartition(".")[0].replace(".", "-")
+def recipe_name(version: str) -> str:
+    """Return the name of the recipe with this version of Kubernetes."""
+    return "node-" + version.removeprefix("v").replace(".", "-")
 
 
-def endpoint(members: Sequence[Member]) -> str:
-    """Return where the cluster's API is: at its first control plane. There is no load balancer in the lab."""
-    return f"{members[0].address}:{API_PORT}"
+def node_document(member: Member) -> str:
+    """Return the document that declares a member."""
+    return NODE_DOCUMENT.format(name=member.name, pool=POOLS[member.role], address=member.address)
 
 
 def documents(
-    fleet_yaml: str, image_yaml: str, versions: Sequence[Kubernetes], members: Sequence[Member]
+    fleet_yaml: str, image_yaml: str, versions: Sequence[Kubernetes], members: Sequence[Member], endpoint: str
 ) -> dict[str, str]:
     """Return what makes a new fleet a cluster of these members, by path; given are its fleet.yaml and images/node.yaml.
 
-    The first member is the bootstrap node. The pools and kubeadm documents of the new fleet are replaced.
+    `endpoint` is where its API is (HOST:PORT). The first member is the bootstrap node. The pools and kubeadm documents
+    of the new fleet are replaced.
     """
     cluster = (
-        f"spec:\n  cluster:\n    endpoint: {endpoint(members)}\n    bootstrapNode: {members[0].name}\n"
+        f"spec:\n  cluster:\n    endpoint: {endpoint}\n    bootstrapNode: {members[0].name}\n"
         f'    initBefore: "2040-01-01T00:00:00Z"\n'
     )
-    kubeadm = CLUSTER.format(
-        endpoint=endpoint(members), pod_subnet=POD_SUBNET, patience=PATIENCE, etcd_tag=images.ETCD_TAG
-    )
-    nodes = {
-        f"nodes/{it.name}.yaml": NODE_DOCUMENT.format(name=it.name, pool=POOLS[it.role], address=it.address)
-        for it in members
-    }
+    kubeadm = CLUSTER.format(endpoint=endpoint, pod_subnet=POD_SUBNET, patience=PATIENCE, etcd_tag=images.ETCD_TAG)
+    nodes = {f"nodes/{it.name}.yaml": node_document(it) for it in members}
     return {
         "fleet.yaml": fleet_yaml.replace("spec:\n", cluster, 1),
         "kubeadm/cluster.yaml": kubeadm,
         "kubeadm/init.yaml": INIT,
         "kubeadm/kubelet.yaml": KUBELET,
         **{f"kubeadm/patches/{name}.yaml": PATIENT_PROBES.format(name=name) for name in COMPONENTS},
-        **{f"pools/{name}.yaml": POOL.format(name=name, role=role) for role, name in POOLS.items()},
+        **{
+            f"pools/{name}.yaml": POOL.format(name=name, role=role, channel=POOL_CHANNELS[role])
+            for role, name in POOLS.items()
+        },
         **nodes,
-        **{f"images/{recipe_name(it)}.yaml": recipe(image_yaml, it) for it in versions},
+        **{f"images/{recipe_name(it.version)}.yaml": recipe(image_yaml, it) for it in versions},
+        f"images/{BROKEN_KUBELET}.yaml": recipe(image_yaml, versions[0], BROKEN_KUBELET),
+        f"overlays/{BROKEN_KUBELET}/usr/lib/systemd/system/kubelet.service.d/broken.conf": BREAKS_KUBELET,
     }
 
 
-def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: Sequence[Member]) -> None:
+def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: Sequence[Member], endpoint: str) -> None:
     """Make the workshop's fleet a cluster of these members, in one signed commit."""
-    fleet = workshop.fleet
-    made = documents((fleet / "fleet.yaml").read_text(), (fleet / "images/node.yaml").read_text(), versions, members)
-    write_tree(fleet, list(made.items()))
+    fleet_yaml, image_yaml = ((workshop.fleet / name).read_text() for name in ("fleet.yaml", "images/node.yaml"))
+    made = documents(fleet_yaml, image_yaml, versions, members, endpoint)
+    write_tree(workshop.fleet, list(made.items()))
     workshop.git("add", "--all")
     workshop.git("commit", "--quiet", "--message", "The lab's cluster")
     workshop.push()
 
 
-def recipe(base: str, kubernetes: Kubernetes) -> str:
-    """Return the fleet's recipe with Kubernetes from a folder of this machine in it."""
+def recipe(base: str, kubernetes: Kubernetes, overlaid: str | None = None) -> str:
+    """Return the fleet's recipe with Kubernetes from a folder of this machine in it.
+
+    `overlaid` is another name for it, and of the overlay that it then has.
+    """
     digests = "".join(f"        {name}: sha256:{digest}\n" for name, digest in kubernetes.digests().items())
     block = (
         f"spec:\n  kubernetes:\n    version: {kubernetes.version}\n"
@@ -157,14 +165,16 @@ def recipe(base: str, kubernetes: Kubernetes) -> str:
         f"    sandboxImage: {images.PAUSE}\n"
         f"    source:\n      url: {kubernetes.binaries.as_uri()}\n      sha256:\n{digests}"
     )
-    renamed = base.replace("name: node", f"name: {recipe_name(kubernetes)}", 1)
+    if overlaid is not None:
+        block = block.replace("spec:\n", f"spec:\n  overlay: overlays/{overlaid}\n", 1)
+    renamed = base.replace("name: node", f"name: {overlaid or recipe_name(kubernetes.version)}", 1)
     return re.sub(r"slots: \{.*\}", "slots: {esp: 512, root: 768, verity: 32, state: 2048, data: 4096}",
                   renamed.replace("spec:\n", block, 1))  # fmt: skip
 
 
 def images_disk(versions: Sequence[Kubernetes], folder: Path) -> Path:
     """Return a file system with every image archive and a `ctr` to import them; made once. Raises HostError."""
-    disk = folder / "images.ext4"
+    disk = folder / f"images-{'-'.join(it.version for it in versions)}.ext4"
     if disk.exists():
         return disk
     content = folder / "disk"
@@ -180,7 +190,7 @@ def images_disk(versions: Sequence[Kubernetes], folder: Path) -> Path:
             if not target.exists():
                 target.hardlink_to(archive)
     size = sum(file.stat().st_size for file in content.iterdir())
-    unfinished = folder / ".images.ext4.new"
+    unfinished = folder / f".{disk.name}.new"
     unfinished.unlink(missing_ok=True)
     mebibytes = size // (1 << 20) * 11 // 10 + 64
     run(["mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", content, unfinished, f"{mebibytes}M"], timeout=300)

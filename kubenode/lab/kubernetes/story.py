@@ -6,24 +6,33 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kubenode.errors import HostError
+from kubenode.fleet.tokens import secret_name
+from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
-from kubenode.lab.kubernetes import fleet, workload
-from kubenode.lab.kubernetes.cluster import NEW, OLD, Kubernetes, provide
+from kubenode.lab.kubernetes import balancer, fleet, workload
+from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED, VERSIONS, Kubernetes, provide
 from kubenode.lab.kubernetes.enroll import enroll, seed_credentials
 from kubenode.lab.kubernetes.network import Member, members
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.node import Status
 from kubenode.lab.qemu import SharedNetwork
-from kubenode.lab.workshop import Show, Workshop
+from kubenode.lab.workshop import Show, Workshop, write_tree
 
 CHANNELS = ("nightly", "beta", "stable")
-FIRST, SECOND = "2026.11.1", "2026.11.2"
-"""Releases with v1.20.2 and with v1.21.0."""
+FIRST, BROKEN, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3", "2026.11.4"
+RECIPES = {
+    FIRST: fleet.recipe_name(OLD),
+    BROKEN: fleet.BROKEN_KUBELET,
+    SECOND: fleet.recipe_name(PATCHED),
+    THIRD: fleet.recipe_name(NEW),
+}
+"""The releases that a story may want: the oldest Kubernetes, the same with a broken kubelet, a patch, a minor."""
 
 
 def _unseen(_node: ClusterNode, _status: Status) -> None:
@@ -43,51 +52,91 @@ class ClusterStory:
         self.cache = cache
         self.show = show
         self.workshop = Workshop(directory, show)
+        self.declared = declared
         self.members = {member.name: member for member in declared}
         self.shared = SharedNetwork.of(directory)
         self.versions: tuple[Kubernetes, ...] = ()
         self.api_ports = dict(zip([it.name for it in declared if it.serves_api], free_ports(), strict=False))
+        alone = len(self.api_ports) == 1
+        self.endpoint = f"{declared[0].address}:{API_PORT}" if alone else balancer.endpoint(directory)
 
-    def prepare(self) -> None:
-        """Build Kubernetes and both releases, as far as they are not there. Raises KubenodeError."""
-        self.versions = provide(self.cache, (OLD, NEW), self.show)
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve what machines need as long as the context lives: fleet repo, store, and the API of several servers."""
+        with ExitStack() as stack:
+            stack.enter_context(self.workshop.serving())
+            if len(self.api_ports) > 1:
+                stack.enter_context(balancer.balancer(self.directory, self.api_ports))
+            yield
+
+    def prepare(self, *releases: str) -> None:
+        """Build Kubernetes, the first release and these, as far as they are not there. Raises KubenodeError.
+
+        What is not named is built when a story moves to it, which takes long beside running machines.
+        """
+        self.versions = provide(self.cache, VERSIONS, self.show)
         if not self.workshop.fleet.exists():
             self.workshop.create()
-            fleet.add_documents(self.workshop, self.versions, tuple(self.members.values()))
+            fleet.add_documents(self.workshop, self.versions, self.declared, self.endpoint)
         enroll(self.workshop, tuple(self.members.values()))
-        for release, kubernetes in zip((FIRST, SECOND), self.versions, strict=True):
-            if not (self.workshop.out / release).exists():
-                self.workshop.build(release, fleet.recipe_name(kubernetes))
-            if not (self.workshop.store / release).exists():
-                self.workshop.publish(release)
+        for release in (FIRST, *releases):
+            self.need(release)
+        self.reset()
+
+    def need(self, release: str) -> None:
+        """Build and publish a release if that was not done yet."""
+        if not (self.workshop.out / release).exists():
+            self.workshop.build(release, RECIPES[release])
+        if not (self.workshop.store / release).exists():
+            self.workshop.publish(release)
+
+    def reset(self) -> None:
+        """Make the fleet what it was when its cluster came up: the first release only, and no further member."""
+        for name in self.members.keys() - {it.name for it in self.declared}:
+            del self.members[name]
+            self.workshop.git("rm", "--quiet", "--", f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
+            self.workshop.git("commit", "--quiet", "--message", f"{name} is not needed any more")
         self.workshop.set_channels((FIRST,), CHANNELS)
 
-    def node(self, name: str, folder: str | None = None) -> ClusterNode:
-        """Return the machine of a member, not started, with the first release on its disk.
+    def declare(self, member: Member) -> str:
+        """Make a machine a further member of the cluster, with its identity and its token, in signed commits.
 
-        Its own files are below vm/, in `folder` or else in one with its name.
+        Returns its name.
+        """
+        self.members[member.name] = member
+        write_tree(self.workshop.fleet, [(f"nodes/{member.name}.yaml", fleet.node_document(member))])
+        self.workshop.git("add", "--all")
+        self.workshop.git("commit", "--quiet", "--message", f"Add {member.name}")
+        enroll(self.workshop, tuple(self.members.values()))
+        return member.name
+
+    def node(
+        self, name: str, folder: str | None = None, *, release: str = FIRST, clock: datetime | None = None
+    ) -> ClusterNode:
+        """Return the machine of a member, not started, with this release on its disk if it is new.
+
+        Its own files are below vm/, in `folder` or else in one with its name. `clock`: see `MachineConfig`.
         """
         return ClusterNode(
             self.members[name],
-            self.workshop.out / FIRST / f"kubenode_{FIRST}.disk.raw",
+            self.workshop.out / release / f"kubenode_{release}.disk.raw",
             self.directory / "vm" / (folder or name),
             self.workshop.seed(name, self.workshop.anchor),
             images=fleet.images_disk(self.versions, self.cache),
             shared=self.shared,
             credentials=seed_credentials(self.workshop, name),
             api_port=self.api_ports.get(name),
+            clock=clock,
         )
 
-    def copy(self, of: str, name: str, folder: str) -> ClusterNode:
+    def copy(self, of: str, name: str, folder: str, *, clock: datetime | None = None) -> ClusterNode:
         """Return a member's machine, not started, with a copy of the disk of another that is switched off.
 
         `of` and `folder` are folders below vm/; what is in `folder` is deleted.
         """
-        node = self.node(name, folder)
+        node = self.node(name, folder, clock=clock)
         shutil.rmtree(node.machine.config.work, ignore_errors=True)
-        node.machine.config.work.mkdir(parents=True)
-        for file in ("disk.qcow2", "vars.fd"):
-            shutil.copy(self.directory / "vm" / of / file, node.machine.config.work / file)
+        self._copy_disk(of, node.machine.config.work)
         return node
 
     def with_images(self, name: str) -> str:
@@ -96,21 +145,56 @@ class ClusterStory:
         Returns its folder below vm/, for `copy`; made once.
         """
         folder = f"images-{name}"
-        if not (self.directory / "vm" / folder / "done").exists():
+        if not self._is_kept(folder):
             node = self.node(name, folder)
             shutil.rmtree(node.machine.config.work, ignore_errors=True)
-            with self.workshop.serving():
-                node.start()
-                node.wait_blessed(600)
-                self.show(f"importing the images of both versions on {name}")
-                node.import_images()
-                node.stop()
+            node.start()
+            node.wait_blessed(600)
+            self.show(f"importing images on {name}")
+            node.import_images()
+            node.stop()
             (node.machine.config.work / "done").touch()
         return folder
 
-    def move(self, version: str) -> None:
-        """Move every channel to a release in signed commits."""
-        self.workshop.set_channels((version,) if version == FIRST else (version, FIRST), CHANNELS)
+    def keep(self, nodes: Sequence[ClusterNode], stage: str) -> None:
+        """Switch machines off and keep copies of their disks, for `resume`."""
+        for node in nodes:
+            node.stop()
+        for node in nodes:
+            kept = self.directory / "vm" / f"{stage}-{node.name}"
+            shutil.rmtree(kept, ignore_errors=True)
+            self._copy_disk(node.machine.config.work.name, kept)
+        for node in nodes:
+            (self.directory / "vm" / f"{stage}-{node.name}" / "done").touch()
+
+    def is_kept(self, stage: str, *names: str) -> bool:
+        """Say whether `keep` was done for a stage of these members."""
+        return all(self._is_kept(f"{stage}-{name}") for name in names)
+
+    def resume(self, stage: str, folder: str, *names: str, clock: datetime | None = None) -> list[ClusterNode]:
+        """Return these members' machines, not started, as they were kept; their files are in `folder`-NAME."""
+        return [self.copy(f"{stage}-{name}", name, f"{folder}-{name}", clock=clock) for name in names]
+
+    def start(self, nodes: Sequence[ClusterNode], timeout: float = 900) -> None:
+        """Power machines on at once and wait until each is up. Raises HostError after `timeout` seconds."""
+        for node in nodes:
+            node.machine.start()
+        for node in nodes:
+            node.probe.wait(timeout)
+            node.wait_up(timeout)
+
+    def _is_kept(self, folder: str) -> bool:
+        return (self.directory / "vm" / folder / "done").exists()
+
+    def _copy_disk(self, of: str, target: Path) -> None:
+        target.mkdir(parents=True)
+        for file in ("disk.qcow2", "vars.fd"):
+            shutil.copy(self.directory / "vm" / of / file, target / file)
+
+    def move(self, release: str, *channels: str) -> None:
+        """Make a release the newest of these channels, or of all, in signed commits; it is built if need be."""
+        self.need(release)
+        self.workshop.promote(release, *(channels or CHANNELS))
 
     def settle(
         self,
@@ -119,34 +203,34 @@ class ClusterStory:
         timeout: float,
         seen: Callable[[ClusterNode, Status], None] = _unseen,
     ) -> None:
-        """Let the agents of these machines tick in turn until each runs the release and has nothing left to do.
+        """Let the agents of these machines tick in turn until in one round each runs the release and is up to date.
 
         `seen` gets every report. Raises HostError after `timeout` seconds, with each node's last words.
         """
         start = time.monotonic()
-        left = {node.name: "no report" for node in nodes}
-        while left:
+        said: dict[str, str] = {}
+        settled = False
+        while not settled:
+            settled = True
             for node in nodes:
                 status = node.tick_through(timeout)
                 seen(node, status)
-                booted = (status.get("observed") or {}).get("booted") or {}
                 words = f"{status.get('phase')}: {status.get('message')}"
-                if left.get(node.name, words) != words:
+                if said.get(node.name) != words:
                     self.show(f"  {node.name} | {words}")
-                left[node.name] = words
-                if status.get("phase") == "Up to date" and booted.get("version") == release:
-                    del left[node.name]
-            if left and time.monotonic() - start > timeout:
-                raise HostError(f"not all run {release} within {timeout:.0f} s: {left}")
-        self.show(f"{', '.join(node.name for node in nodes)}: release {release} ({time.monotonic() - start:.0f} s)")
+                said[node.name] = words
+                booted = (status.get("observed") or {}).get("booted") or {}
+                settled &= status.get("phase") == "Up to date" and booted.get("version") == release
+            if not settled and time.monotonic() - start > timeout:
+                raise HostError(f"not all run {release} within {timeout:.0f} s: {said}")
+        self.show(f"{', '.join(said)}: release {release} ({time.monotonic() - start:.0f} s)")
 
     def kubectl(self, node: ClusterNode, *words: str, timeout: float = 120, check: bool = True) -> str:
         """Run kubectl on a control plane as the cluster's administrator, through its forwarded port."""
         config = node.machine.config.work / f"admin-{node.api_port}.conf"
         if not config.exists():
             text = node.probe.read("/etc/kubernetes/admin.conf").decode()
-            address = fleet.endpoint(tuple(self.members.values()))
-            config.write_text(text.replace(address, f"127.0.0.1:{node.api_port}"))
+            config.write_text(text.replace(self.endpoint, f"127.0.0.1:{node.api_port}"))
             config.chmod(0o600)
         binary = self.versions[0].binaries / "kubectl"
         options = [f"--kubeconfig={config}", "--request-timeout=60s"]

@@ -175,6 +175,14 @@ CASES = [
         "fleet.yaml says",
     ),
     Case(
+        "lazy kubelet",
+        put("kubeadm/kubelet.yaml", "cgroupDriver", "syncFrequency: 5m0s\ncgroupDriver"),
+        "kubelet-sync",
+        "kubeadm/kubelet.yaml",
+        "syncFrequency",
+        "gives a changed static pod 5 minutes",
+    ),
+    Case(
         "patch name",
         write("kubeadm/patches/apiserver.yaml", "{}"),
         "patch-name",

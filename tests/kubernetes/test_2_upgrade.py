@@ -1,0 +1,58 @@
+"""A cluster with a workload moves a patch and then a minor, from git alone; what the API server said is watched."""
+
+from typing import Any
+
+import pytest
+
+from kubenode.lab.kubernetes import workload
+from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED
+from kubenode.lab.kubernetes.fleet import COMPONENTS
+from kubenode.lab.kubernetes.node import ClusterNode
+from kubenode.lab.kubernetes.story import FIRST, SECOND, THIRD, ClusterStory
+from tests.kubernetes.conftest import Resume
+from tests.kubernetes.moments import Moments, order_was_kept
+
+pytestmark = pytest.mark.kubernetes
+
+SETS = "/var/lib/kubenode/kubelet"
+
+
+def images(story: ClusterStory, node: ClusterNode) -> dict[str, str]:
+    """The images of the running static pods, as the kubelet reports them."""
+    pods: list[dict[str, Any]] = story.objects(node, "pods")
+    found = {}
+    for pod in pods:
+        name = pod["metadata"]["name"].removesuffix(f"-{node.name}")
+        if name in COMPONENTS:
+            (status,) = pod["status"]["containerStatuses"]
+            assert "running" in status["state"], status
+            found[name] = status["image"].rpartition(":")[2]
+    return found
+
+
+def test_a_cluster_moves_a_patch_and_then_a_minor(story: ClusterStory, resume: Resume) -> None:
+    plane, worker = nodes = resume()
+    for node in nodes:
+        story.wait_ready(node, OLD, by=plane)
+    etcd = images(story, plane)["etcd"]
+    for before, after, kept, release in ((OLD, PATCHED, FIRST, SECOND), (PATCHED, NEW, SECOND, THIRD)):
+        story.move(release)
+        with workload.Watcher(story.kubectl_of(plane)) as watcher, Moments(story, plane) as moments:
+            story.settle(nodes, release, 7200)
+            for node in nodes:
+                story.wait_ready(node, after, by=plane)
+        order_was_kept(moments.seen, before, after)
+        assert watcher.answers > 20
+        assert watcher.minimum is not None and watcher.minimum >= workload.MIN_AVAILABLE
+        found = images(story, plane)
+        assert {found[it] for it in COMPONENTS if it != "etcd"} == {after}
+        assert found["etcd"] == etcd
+        for node in nodes:
+            assert node.release() == release
+            assert node.root_is_read_only()
+            # Each release has a kubelet set of its own, and the copies of etcd that kubeadm makes are gone.
+            sets = node.probe.python(f"import os; print(*sorted(os.listdir('{SETS}')))").split()
+            assert sets == [kept, release]
+            assert not node.probe.python("import glob; print(*glob.glob('/etc/kubernetes/tmp/kubeadm-*'))").strip()
+        assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+        assert worker.release() == release
