@@ -1,5 +1,8 @@
 """Tells people: the status of a node, derived from one tick. Nothing here is ever an input of a decision."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 from kubenode.model.decision import (
     Act,
     Action,
@@ -24,8 +27,13 @@ from kubenode.model.decision import (
 )
 from kubenode.model.desired import DesiredState
 from kubenode.model.journal import Journal
+from kubenode.model.kubernetes import NodeReport
 from kubenode.model.observed import Observed
-from kubenode.model.state import Condition
+from kubenode.model.state import Condition, NodeStatus
+from kubenode.plan import observations
+
+TELL_AGAIN = timedelta(minutes=15)
+"""After so long a node repeats what it tells in the cluster."""
 
 
 def conditions(
@@ -71,6 +79,19 @@ def sentence(decision: Decision) -> tuple[str, str]:
             return message, hint
         case Wait(_, message) | Converged(message):
             return message, ""
+
+
+def news(shown: NodeReport, status: NodeStatus) -> tuple[NodeReport, str] | None:
+    """Return the report and the account that a node should show in the cluster, None when it shows them already.
+
+    What others decide by stays as it is shown: the planner's own actions publish that.
+    """
+    account = observations.account(status)
+    told = replace(shown, phase=status.phase, commit=status.commit or "", account=observations.digest(account))
+    # Now and then although nothing has changed: a laptop cannot tell a quiet node from a dead one otherwise.
+    if told == shown and shown.at is not None and abs(status.at - shown.at) < TELL_AGAIN:
+        return None
+    return replace(told, at=status.at), account
 
 
 def _doing(action: Action) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 from kubenode.agent import report
 from kubenode.agent.execute import Hands, execute
@@ -19,7 +18,6 @@ from kubenode.model.documents import FleetDocuments
 from kubenode.model.journal import Journal
 from kubenode.model.observed import Observed
 from kubenode.model.state import Condition, NodeStatus, Seed
-from kubenode.plan import observations
 from kubenode.plan.decide import decide
 from kubenode.ports import (
     Clock,
@@ -37,10 +35,6 @@ from kubenode.trust.chain import TrustedTree
 
 MAX_ACTIONS = 40
 """Actions of one tick; a whole update needs about twenty. More means that actions undo one another."""
-
-
-TELL_AGAIN = timedelta(minutes=15)
-"""After so long a node repeats what it tells in the cluster."""
 
 
 def _silent(_what: str, _done: int, _size: int) -> None:
@@ -184,12 +178,10 @@ class _Tick:
         shown = view.by_name[view.me].report if view is not None and view.me in view.by_name else None
         if self.cluster is None or shown is None:
             return
-        account = observations.account(status)
-        told = replace(shown, phase=status.phase, commit=status.commit or "", account=observations.digest(account))
-        # Now and then although nothing has changed: a laptop cannot tell a quiet node from a dead one otherwise.
-        if told != shown or shown.at is None or abs(status.at - shown.at) >= TELL_AGAIN:
-            with suppress(KubenodeError):  # It is news for people, and the next tick tells it again.
-                self.cluster.report(replace(told, at=status.at), account)
+        news = report.news(shown, status)
+        if news is not None:
+            with suppress(KubenodeError):  # It is for people, and the next tick tells it again.
+                self.cluster.report(*news)
 
     def _perform(self, decision: Act, memory: Memory, hands: Hands) -> bool:
         """Do the action and say whether it worked. What fails is counted, so the planner knows of it."""

@@ -42,6 +42,11 @@ class DesiredCluster:
         return {peer.name: peer for peer in self.peers}
 
     @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each peer in its pool, from 0."""
+        return {peer.name: place for peers in self.pools.values() for place, peer in enumerate(peers)}
+
+    @cached_property
     def pools(self) -> dict[str, tuple[Peer, ...]]:
         """The peers of each pool, sorted by name."""
         found: dict[str, list[Peer]] = {pool: [] for pool in self.order}

@@ -211,10 +211,15 @@ class ClusterView:
     def seen_by(self, me: str, etcd: EtcdView | None) -> "ClusterView":
         """Return the same look as another node's, with what that node sees of etcd."""
         other = replace(self, me=me, etcd=etcd)
-        # What follows from the Node objects is worked out once for all of them.
-        for name in ("by_name", "poisoned", "by_holder", "oldest_apiserver"):
+        # What follows from anything but these two is worked out once for all nodes.
+        for name in ("by_name", "poisoned", "by_holder", "oldest_apiserver", "memo"):
             other.__dict__[name] = getattr(self, name)
         return other
+
+    @cached_property
+    def memo(self) -> dict[tuple[object, ...], tuple[object, object]]:
+        """What a rule has worked out from this look, apart from `me` and `etcd`, and may be asked again."""
+        return {}
 
     @cached_property
     def by_name(self) -> dict[str, ClusterNode]:

@@ -43,7 +43,9 @@ def facts(reports: Iterable[Report], view: ClusterView | None) -> Facts:
     """
     known = tuple(reports)
     views = [view] if view is not None else [it.observed.cluster for it in known if it.observed.cluster is not None]
-    return Facts({it.node: _digest(_node(it)) for it in known}, _digest([_cluster(it) for it in views]))
+    # One look that many reports share counts once.
+    looks = {id(it.nodes): it for it in views}
+    return Facts({it.node: _digest(_node(it)) for it in known}, _digest([_cluster(it) for it in looks.values()]))
 
 
 def stale(saved: SavedPlan, fleet_id: str, commit: str, now: Facts) -> tuple[str, ...]:

@@ -1,3 +1,7 @@
+import json
+from dataclasses import replace
+from datetime import timedelta
+
 import pytest
 
 from kubenode.agent import report
@@ -13,7 +17,11 @@ from kubenode.model.decision import (
     WriteSlot,
 )
 from kubenode.model.journal import Attempt, Journal
+from kubenode.model.kubernetes import NodeReport
 from kubenode.model.observed import Slot
+from kubenode.model.state import NodeStatus
+from kubenode.model.version import Version
+from kubenode.plan.observations import digest, read
 from tests.sim.facts import NOW, desired, entry, observed, release
 
 NEW = release("2.0")
@@ -68,3 +76,27 @@ def test_stalled_says_why():
     refused = Journal(attempts={"fetch:x": Attempt(2, NOW, "the bundle does not verify", "BundleInvalid")})
     assert conditions(Wait("Backoff", "."), STAGED, refused)["Stalled"] == ("True", "BundleInvalid")
     assert conditions(Wait("OutsideWindow", "."), STAGED, refused)["Stalled"] == ("False", "Proceeding")
+
+
+def test_a_node_tells_what_is_new_and_repeats_itself_now_and_then():
+    """Every write wakes whoever watches Nodes, and a laptop must be able to tell a quiet node from a dead one."""
+    others = NodeReport(Version("1.0"), "root-1.0", NOW - timedelta(days=1), frozenset({"bad"}), "conf")
+    status = NodeStatus("n1", NOW, "c" * 40, "Up to date", "All is well.", observed=observed("1.0"))
+    told = report.news(others, status)
+    assert told is not None
+    shown, account = told
+    assert (shown.account, shown.at, shown.commit) == (digest(account), NOW, "c" * 40)
+    assert read(json.loads(account)).observed == observed("1.0")
+    # What the others decide by is the planner's to change.
+    assert replace(shown, phase="", commit="", account="", at=None) == others
+    later = NOW + timedelta(minutes=14)
+    assert report.news(shown, replace(status, at=later)) is None
+    for changed in (
+        replace(status, at=later, phase="Waiting"),
+        replace(status, at=later, message="All is still well."),
+        replace(status, at=later, observed=observed("1.0", fetched=("2.0",))),
+        replace(status, at=later, attempts={"fetch:x": Attempt(1, NOW)}),
+        replace(status, at=NOW + timedelta(minutes=15)),
+        replace(status, at=NOW - timedelta(hours=1)),
+    ):
+        assert report.news(shown, changed) is not None

@@ -16,9 +16,13 @@ from kubenode.plan.node import Node, kubernetes_of
 
 @dataclass(frozen=True)
 class Goal:
-    """What goes through a pool: how a report shows that a node has arrived, or that it failed there."""
+    """What goes through a pool: how a report shows that a node has arrived, or that it failed there.
+
+    Goals with the same `key` are the same goal.
+    """
 
     what: str
+    key: tuple[object, ...]
     arrived: Callable[[NodeReport], bool]
     failed: Callable[[NodeReport], bool]
 
@@ -27,6 +31,7 @@ def release_goal(release: Release, *, down: bool = False) -> Goal:
     """Return the goal of running a release; a node that has gone on to a newer one has been there."""
     return Goal(
         f"release {release.version}",
+        ("release", release.version, release.root_hash, down),
         lambda report: report.root_hash == release.root_hash or (not down and report.release > release.version),
         lambda report: release.root_hash in report.poisoned and report.root_hash != release.root_hash,
     )
@@ -35,7 +40,10 @@ def release_goal(release: Release, *, down: bool = False) -> Goal:
 def configuration_goal(configuration: str) -> Goal:
     """Return the goal of running a kubeadm configuration."""
     return Goal(
-        f"configuration {configuration[:12]}", lambda report: report.configuration == configuration, lambda _: False
+        f"configuration {configuration[:12]}",
+        ("configuration", configuration),
+        lambda report: report.configuration == configuration,
+        lambda _: False,
     )
 
 
@@ -103,17 +111,30 @@ def _earlier_waves(node: Node, goal: Goal, rollout: Rollout) -> Decision | None:
     view, cluster = node.view, node.cluster
     assert view is not None and cluster is not None
     peers = cluster.pools[node.desired.pool]
-    place = next(index for index, peer in enumerate(peers) if peer.name == node.name)
+    place = cluster.places[node.name]
     before = 0
     for amount in rollout.waves:
         size = min(count(amount, len(peers), up=True), len(peers))
         if place < size:
             break
         before = max(before, size)
-    found = progress(peers[:before], view, lambda _: goal, rollout.soak)
+    found = _progress_of_waves(node, before, goal, rollout.soak)
     if found.pending:
         return Wait("WaitsForWave", f"Waiting with {goal.what} for the wave before this node: {names(found.pending)}.")
     return _soaking(node.now, found, f"with {goal.what} until the wave before this node has been healthy long enough")
+
+
+def _progress_of_waves(node: Node, before: int, goal: Goal, soak: timedelta) -> Progress:
+    """Return how far the first nodes of a pool are. Who plans for a whole pool asks this for each of its nodes."""
+    view, cluster = node.view, node.cluster
+    assert view is not None and cluster is not None
+    key = (id(cluster), node.desired.pool, before, goal.key, soak)
+    if key not in view.memo:
+        # The cluster is kept with it, so that no other one can get its id.
+        view.memo[key] = cluster, progress(cluster.pools[node.desired.pool][:before], view, lambda _: goal, soak)
+    found = view.memo[key][1]
+    assert isinstance(found, Progress)
+    return found
 
 
 def _soaking(now: datetime, found: Progress, what: str) -> Decision | None:
