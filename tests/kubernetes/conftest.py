@@ -52,17 +52,17 @@ def story(prepared: ClusterStory) -> Iterator[ClusterStory]:
 
 @pytest.fixture
 def resume(request: pytest.FixtureRequest, story: ClusterStory) -> Iterator[Resume]:
-    """Start this story's own copies of the machines of a cluster that is up; at the end they are switched off.
+    """Start this story's own copies of the machines of a cluster at a stage; at the end they are switched off.
 
-    What `test_1_come_up.py` made is taken if it was kept, or else made.
+    The stage `UP`, all nodes Ready and the workload running, is made when it is not kept yet.
     """
     started: list[ClusterNode] = []
 
-    def go(*names: str, clock: datetime | None = None) -> list[ClusterNode]:
+    def go(*names: str, stage: str = UP, clock: datetime | None = None) -> list[ClusterNode]:
         if not story.is_kept(UP, *NAMES):
             come_up(story)
         folder = request.node.name.removeprefix("test_").replace("_", "-")[:30]
-        started.extend(story.resume(UP, folder, *(names or NAMES), clock=clock))
+        started.extend(story.resume(stage, folder, *(names or NAMES), clock=clock))
         story.start(started)
         return started
 

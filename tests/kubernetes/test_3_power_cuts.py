@@ -33,6 +33,7 @@ def test_power_cuts_after_the_control_plane_moved_and_during_a_drain(story: Clus
     plane, worker = nodes = resume()
     for node in nodes:
         story.wait_ready(node, OLD, by=plane)
+    story.wait_workload(plane)
     story.move(SECOND)
 
     def upgraded() -> bool:

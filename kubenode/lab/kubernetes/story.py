@@ -259,8 +259,12 @@ class ClusterStory:
 
     def start_workload(self, by: ClusterNode, timeout: float = 900) -> None:
         """Give the cluster the workload that must stay up and wait until all of it is ready. Raises HostError."""
+        workload.apply(self.kubectl_of(by), self.directory / "workload")
+        self.wait_workload(by, timeout)
+
+    def wait_workload(self, by: ClusterNode, timeout: float = 900) -> None:
+        """Wait until every pod of the workload is ready: after a start of its nodes that takes a while."""
         kubectl = self.kubectl_of(by)
-        workload.apply(kubectl, self.directory / "workload")
 
         def ready() -> bool:
             try:

@@ -5,6 +5,7 @@ of one worker can move them away, and they prefer to be on different nodes.
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,8 @@ class Watcher(Watch):
         self._kubectl = kubectl
         self.minimum: int | None = None
         """The fewest ready pods, None before the first answer."""
+        self.history: list[tuple[float, tuple[str, ...]]] = []
+        """When (seconds, monotonic) the ready pods were on other nodes than before, and on which."""
         self.answers = 0
         self.silent = 0
         """How often there was no answer."""
@@ -113,9 +116,11 @@ class Watcher(Watch):
     def once(self) -> None:
         """Look once."""
         try:
-            ready = look(self._kubectl).ready
+            seen = look(self._kubectl)
         except HostError:
             self.silent += 1
             return
         self.answers += 1
-        self.minimum = ready if self.minimum is None else min(self.minimum, ready)
+        self.minimum = seen.ready if self.minimum is None else min(self.minimum, seen.ready)
+        if not self.history or self.history[-1][1] != seen.nodes:
+            self.history.append((time.monotonic(), seen.nodes))
