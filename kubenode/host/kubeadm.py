@@ -115,7 +115,10 @@ def apply_command(version: str, options: Options = Options()) -> list[str]:
     """Return the arguments of `kubeadm upgrade apply` to `version`; its phases can be skipped from 1.32 on."""
     words = ["upgrade", "apply", version, "--yes", *_ignore(options), *_patches(version, options)]
     if options.skip_phases and minor(version) < PHASES_OF_APPLY:
-        raise HostError(f"kubeadm {version} upgrade apply cannot skip phases, 1.32 can", hint="Remove skipPhases.")
+        raise HostError(
+            f"kubeadm {version} cannot skip phases of `upgrade apply`: that came with 1.32 (kubeadm#1318)",
+            hint="Remove skipPhases.",
+        )
     return words + _skip(options)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -52,17 +53,21 @@ def test_killed_at_any_moment_the_previous_state_stays(world: World) -> None:
     chance = random.Random(3)
     trusted = world.anchor
     killed = 0
-    for number in range(12):
+    longest = 0.0
+    for number in range(13):
         world.remote.write(f"nodes/{number}.yaml", "a: " + "x" * 200_000)
         head = world.commit(f"node {number}", "alice")
         words = [sys.executable, "-c", KILLED, str(world.copy.path), world.remote.url]
+        begun = time.monotonic()
         child = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL)
         try:
-            child.wait(chance.uniform(0.2, 1.2))
+            # The first is left alone, and says how long one takes on this machine.
+            child.wait(chance.uniform(0.05, 0.9) * longest if number else None)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
             killed += 1
+        longest = max(longest, time.monotonic() - begun)
         if number % 2:
             kill_git_of(world.copy.path)
         world.copy.close()
