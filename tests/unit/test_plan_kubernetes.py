@@ -755,3 +755,12 @@ def test_requests_that_follow_from_git_are_approved():
 )
 def test_other_requests_are_left_for_a_person(request_):
     assert approvable((request_,), PLANE.want.cluster) == frozenset()
+
+
+def test_a_member_that_cannot_ask_its_cluster_says_so():
+    """Seen: a worker called itself up to date whose agent had no certificate yet, and which nobody had heard of."""
+    it = worker("running").wants(releases=(R1,))
+    assert "could not be asked" not in it.decide().message
+    alone = it.sees(cluster=None).decide()
+    assert isinstance(alone, Converged)
+    assert alone.message.endswith("; its cluster could not be asked, so nothing is known of what is left to do there.")
