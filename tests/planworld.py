@@ -103,8 +103,15 @@ def planworld(folder: Path, nodes: int = 8, commits: int = 3, runs: str = OLD) -
     """Make a fleet of `nodes` nodes that run a release, and serve its cluster."""
     fleet = folder / "fleet"
     make(fleet, nodes, commits)
+    with serving(fleet, folder, datetime.now(UTC), runs) as world:
+        yield world
+
+
+@contextmanager
+def serving(fleet: Path, folder: Path, at: datetime, runs: str = OLD) -> Iterator[PlanWorld]:
+    """Serve the cluster of a fleet whose nodes run a release, and told so at `at`; `folder` gets the kubeconfig."""
     authority = Authority()
-    view, statuses = told(fleet, datetime.now(UTC), runs)
+    view, statuses = told(fleet, at, runs)
     server = FakeApiServer(authority, folder, str(view.version))
     try:
         store = server.store
@@ -120,7 +127,7 @@ def planworld(folder: Path, nodes: int = 8, commits: int = 3, runs: str = OLD) -
         admin = authority.issue("kubernetes-admin", ("system:masters",))
         write_kubeconfig(folder / "kubeconfig", server.url, authority, admin)
         world = PlanWorld(fleet, folder / "kubeconfig", server, view, {it.node: it for it in statuses})
-        world.serve()
+        world.serve(at=at)
         yield world
     finally:
         server.close()

@@ -35,19 +35,12 @@ RELEASE = "2026.11.3"
 def make_example(folder: Path) -> None:
     """Make `homelab` (a signed fleet), `clone` (of it), `draft` (with mistakes), `status.json` and `out/RELEASE`."""
     fleet = folder / "homelab"
-    shutil.copytree(ROOT / "fleet-example", fleet)
-    policy = fleet / "trust" / "policy.yaml"
-    text = policy.read_text()
-    for person in PEOPLE:
-        public = _make_key(folder / person, person)
-        # The first place only: what secrets are sealed to stays, or they would have to be sealed again.
-        text = re.sub(rf"ssh-ed25519 \S+ ({person}@\S+)", rf"{public} \1", text, count=1)
-    policy.write_text(text)
+    copy_fleet(fleet)
     instance = folder / "sigstore"
     sigstore_local.create(instance, issuer=ISSUER, now=AT)
     manifest = _make_release(folder / "out" / RELEASE, instance)
     _pin(fleet, hashlib.sha256(manifest).hexdigest())
-    _commit(fleet, folder / "alice")
+    begin(fleet, folder / "alice")
     _make_draft(fleet, folder / "draft")
     # An instance's keys are never the same twice: it is no part of the commit, whose id is shown.
     shutil.copytree(fleet, folder / "clone")
@@ -58,6 +51,18 @@ def make_example(folder: Path) -> None:
         _status(fleet, "edge-3", "2026.10.4", failed="2026.11.1"),
     ]
     (folder / "status.json").write_text(json.dumps(statuses))
+
+
+def copy_fleet(fleet: Path) -> None:
+    """Copy the example fleet; its people get keys that are always the same, which lie beside it."""
+    shutil.copytree(ROOT / "fleet-example", fleet)
+    policy = fleet / "trust" / "policy.yaml"
+    text = policy.read_text()
+    for person in PEOPLE:
+        public = _make_key(fleet.parent / person, person)
+        # The first place only: what secrets are sealed to stays, or they would have to be sealed again.
+        text = re.sub(rf"ssh-ed25519 \S+ ({person}@\S+)", rf"{public} \1", text, count=1)
+    policy.write_text(text)
 
 
 def _make_key(path: Path, person: str) -> str:
@@ -102,8 +107,8 @@ def _pin(fleet: Path, digest: str) -> None:
         )
 
 
-def _commit(fleet: Path, key: Path) -> None:
-    """Make the fleet a git repository with one signed commit, always of the same id."""
+def begin(fleet: Path, key: Path) -> None:
+    """Make the fleet a git repository with one commit, signed with a key; its id is always the same."""
     settings = {
         "user.name": "alice",
         "user.email": "alice@example.net",
@@ -111,11 +116,23 @@ def _commit(fleet: Path, key: Path) -> None:
         "user.signingKey": str(key),
         "commit.gpgSign": "true",
     }
+    git(fleet, "init", "--quiet", "--initial-branch=main")
+    for name, value in settings.items():
+        git(fleet, "config", name, value)
+    commit(fleet, "The fleet")
+
+
+def commit(fleet: Path, message: str) -> None:
+    """Commit everything, at the time that is always the same."""
+    git(fleet, "add", "--all")
+    git(fleet, "commit", "--quiet", "--message", message)
+
+
+def git(fleet: Path, *words: str | Path) -> None:
+    """Run git in the fleet."""
     date = f"{int(AT.timestamp())} +0000"
     env = {**os.environ, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date, "GIT_CONFIG_GLOBAL": os.devnull}
-    words = [["init", "--quiet", "--initial-branch=main"], *(["config", *it] for it in settings.items())]
-    for each in [*words, ["add", "--all"], ["commit", "--quiet", "--message", "The fleet"]]:
-        subprocess.run(["git", "-C", fleet, *each], check=True, env=env)
+    subprocess.run(["git", "-C", fleet, *words], check=True, env=env)
 
 
 def _make_draft(fleet: Path, draft: Path) -> None:

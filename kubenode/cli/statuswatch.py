@@ -1,7 +1,7 @@
 """Looks again and again: a screen that changes on a terminal, a line for each change anywhere else."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Watch:
     trouble: str = ""
     said: dict[str, str] = field(default_factory=dict)
 
-    def sights(self) -> Iterator[Sight]:
+    def sights(self) -> Generator[Sight, None, None]:
         """Yield every sight that could be had, for ever. Raises KubenodeError when there was none at all."""
         screen = console(stderr=True)
         yield from self._on_screen(screen) if screen.is_terminal else self._in_lines()
