@@ -65,7 +65,7 @@ def make_cluster(folder: Path) -> None:
 class Stage:
     """What a command sees: the cluster of `world` at a time, whose nodes follow a commit.
 
-    `steps` happen one after each look.
+    `steps` happen one before each look.
     """
 
     world: PlanWorld
@@ -193,7 +193,7 @@ def following(stage: Stage) -> None:
     def worker() -> None:
         stage.now += timedelta(minutes=12)
         empty(stage, "worker-1")
-        stage.tell({"worker-1": 0})
+        stage.tell(dict.fromkeys((*PLANES, *WORKERS), 1))
 
     def everyone() -> None:
         stage.now += timedelta(hours=2)
@@ -201,5 +201,7 @@ def following(stage: Stage) -> None:
         stage.upgrade(*WORKERS)
         stage.tell({name: 1 + number % 4 for number, name in enumerate((*PLANES, *WORKERS))})
 
-    # The first look is the plan's, and after the second the commit is known to be there.
-    stage.steps = (lambda: None, planes, worker, everyone)
+    def nothing() -> None:
+        """The first look is the plan's, and at the second no node has seen the commit yet."""
+
+    stage.steps = (nothing, nothing, planes, worker, everyone)

@@ -28,7 +28,7 @@ def main() -> None:
         folder = Path(name)
         shutil.copytree(".", folder, dirs_exist_ok=True, symlinks=True)
         fleet = folder / "homelab"
-        with chdir(folder), serving(fleet, folder, cluster.MONDAY) as world:
+        with chdir(folder), serving(fleet, folder, cluster.MONDAY, answering=cluster.PLANES) as world:
             stage = cluster.Stage(world, commit_of(fleet, "origin/main"))
             SCENES[scene](stage)
             _command(stage, words)
@@ -38,10 +38,9 @@ def _command(stage: cluster.Stage, words: list[str]) -> None:
     steps, look = list(stage.steps), live.look
 
     def step_and_look(*where: object) -> live.Live:
-        found = look(*where)  # type: ignore[arg-type]
         if steps:
             steps.pop(0)()
-        return found
+        return look(*where)  # type: ignore[arg-type]
 
     live.look = step_and_look  # type: ignore[assignment]
     SystemClock.now = lambda _self: stage.now  # type: ignore[method-assign]

@@ -113,6 +113,7 @@ class Follow:
         if code is not ExitCode.OK:
             said += self._again()
         if sys.stderr.isatty():
+            say("")
             statuswatch.show(self.fleet, sight)
         elif code is not ExitCode.OK:
             for line, _ in statusview.problem_lines(sight.rows, WIDTH_OF_FILES):

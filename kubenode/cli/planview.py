@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from kubenode.cli.output import WIDTH_OF_FILES
+from kubenode.cli.output import WIDTH_OF_FILES, styled
 from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
 from kubenode.model.plain import plain, tagged
 from kubenode.plan.drift import Drift
@@ -61,7 +61,7 @@ def show(plan: FleetPlan, *, everything: bool) -> None:
         _drift(plan, some),
         _unseen(plan, some),
     ]
-    lines = [line for block in blocks if (found := list(block)) for line in ("", *found)]
+    lines = [line for block in blocks if (found := list(block)) for line in ("", styled(found[0]), *found[1:])]
     typer.echo("\n".join(lines[1:]))
     for note in plan.notes:
         typer.echo(f"\n{wrapped(note, '')}")
@@ -194,7 +194,9 @@ def _field(label: str, *parts: str) -> str:
     head = f"    {label:<{_LABEL}}"
     # A label that is longer than its column gets a line of its own.
     text = "\n".join(lines)
-    return f"{head}{text[len(indent) :]}" if len(head) == len(indent) else f"    {label}\n{text}"
+    if len(head) > len(indent):
+        return f"    {label}\n{text}"
+    return (styled(head, typer.colors.RED) if label == "stuck" else head) + text[len(indent) :]
 
 
 def _lines(text: str, indent: str, further: str) -> list[str]:

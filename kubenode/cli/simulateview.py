@@ -49,7 +49,7 @@ def show_simulation(
         _print_table(timeline)
     for note in (*timeline.notes, timeline.endless):
         if note:
-            say(fill(f"Note: {note}", WIDTH_OF_FILES, break_on_hyphens=False))
+            say(fill(f"Note: {note}", WIDTH_OF_FILES, subsequent_indent="  ", break_on_hyphens=False))
     conclude(_closing(timeline, commit))
     if timeline.endless:
         return typer.Exit(int(ExitCode.FAILURE))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate.example import make_example
-from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, take
+from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, make_all, take
 
 BY_NAME = {it.name: it for it in PICTURES}
 
@@ -15,7 +14,7 @@ BY_NAME = {it.name: it for it in PICTURES}
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    make_example(folder)
+    make_all(folder)
     return folder
 
 
@@ -32,7 +31,7 @@ def test_a_picture_is_whole_and_asks_no_server(name: str) -> None:
     assert {it for it in addresses if not it.startswith("#")} == set()
 
 
-@pytest.mark.parametrize("name", ["validate", "plan", "verify"])
+@pytest.mark.parametrize("name", ["validate", "plan", "status", "apply", "simulate", "verify"])
 def test_a_picture_shows_what_the_command_prints_now(name: str, example: Path) -> None:
     taken = take(BY_NAME[name], example)
     assert taken == (FOLDER / f"{name}.svg").read_text(), "run: python -m docs.generate.pictures"
