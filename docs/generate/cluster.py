@@ -147,7 +147,7 @@ class Stage:
 def before(stage: Stage) -> None:
     """The night's work lies ahead; somebody has cordoned worker-4, and worker-6 is not heard of."""
     stage.world.node("worker-4", cordoned=True)
-    stage.tell({name: 3 for name in (*PLANES, *WORKERS)})
+    stage.tell(dict.fromkeys((*PLANES, *WORKERS), 3))
     stage.tell({"worker-6": 9 * 60})
 
 

@@ -1,12 +1,10 @@
 """The made-up fleet that the pictures show: fleet-example with keys that are always the same, and a release."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from kubenode.host.clock import SystemClock
 from kubenode.image import sigstore_local
 from kubenode.image.sign import LocalSigner
-from kubenode.model.journal import Poisoned
-from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot
-from kubenode.model.plain import plain
-from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
 from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, encode
 from kubenode.trust.provenance import Provenance
@@ -33,7 +27,7 @@ RELEASE = "2026.11.3"
 
 
 def make_example(folder: Path) -> None:
-    """Make `homelab` (a signed fleet), `clone` (of it), `draft` (with mistakes), `status.json` and `out/RELEASE`."""
+    """Make `homelab` (a signed fleet), `clone` (of it), `draft` (with mistakes) and `out/RELEASE`."""
     fleet = folder / "homelab"
     copy_fleet(fleet)
     instance = folder / "sigstore"
@@ -45,12 +39,6 @@ def make_example(folder: Path) -> None:
     # An instance's keys are never the same twice: it is no part of the commit, whose id is shown.
     shutil.copytree(fleet, folder / "clone")
     shutil.copy(instance / "trusted_root.json", folder / "clone" / "trust" / "sigstore" / "trusted_root.json")
-    statuses = [
-        _status(fleet, "edge-1", "2026.11.1"),
-        _status(fleet, "edge-2", "2026.10.4"),
-        _status(fleet, "edge-3", "2026.10.4", failed="2026.11.1"),
-    ]
-    (folder / "status.json").write_text(json.dumps(statuses))
 
 
 def copy_fleet(fleet: Path) -> None:
@@ -94,17 +82,13 @@ def _make_release(folder: Path, instance: Path) -> bytes:
 
 
 def _pin(fleet: Path, digest: str) -> None:
-    """Add the release's document and two more machines without Kubernetes."""
+    """Add the release's document."""
     document = (fleet / "releases" / "2026.11.2.yaml").read_text()
     document = document.replace("2026.11.2", RELEASE).replace("  kubernetes: v1.34.2\n", "")
     document = re.sub(r"manifest: \S+", f"manifest: sha256:{digest}", document)
     (fleet / "releases" / f"{RELEASE}.yaml").write_text(
         re.sub(r'rootHash: "\w+"', f'rootHash: "{"5e" * 32}"', document)
     )
-    for name in ("edge-2", "edge-3"):
-        (fleet / "nodes" / f"{name}.yaml").write_text(
-            f"apiVersion: kubenode.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{pool: standalone}}\n"
-        )
 
 
 def begin(fleet: Path, key: Path) -> None:
@@ -147,23 +131,3 @@ def _make_draft(fleet: Path, draft: Path) -> None:
         text = (draft / path).read_text()
         assert good in text, f"{path} has no {good!r} any more"
         (draft / path).write_text(text.replace(good, bad))
-
-
-def _status(fleet: Path, node: str, runs: str, failed: str = "") -> Mapping[str, object]:
-    """Return what a machine would report that runs a release, and at which one it failed."""
-
-    def pinned(version: str, field: str) -> str:
-        found = re.search(rf'{field}: "?(?:sha256:)?(\w+)', (fleet / "releases" / f"{version}.yaml").read_text())
-        assert found is not None
-        return found[1]
-
-    root = pinned(runs, "rootHash")
-    observed = Observed("boot-1", BootedSlot(Slot.A, Version(runs), root), entries=(BootEntry(Version(runs), root),))
-    bad = (
-        Poisoned(Version(failed), pinned(failed, "rootHash"), pinned(failed, "manifest"), "it failed")
-        if failed
-        else None
-    )
-    report = plain(NodeStatus(node, AT, None, "", "", observed=observed, poisoned=(bad,) if bad else ()))
-    assert isinstance(report, dict)
-    return report

@@ -61,7 +61,9 @@ PICTURES = (
     Picture("verify", "kubenode verify out/2026.11.3 -C clone --channel stable", 3),
     Picture("plan", "kubenode plan -C homelab", scene="before"),
     Picture("status", "kubenode status -C homelab", 4, scene="middle"),
-    Picture("apply", "kubenode apply -C homelab --yes --timeout 6h", scene="following", since="1 commit", frame="Drain"),
+    Picture(
+        "apply", "kubenode apply -C homelab --yes --timeout 6h", scene="following", since="1 commit", frame="Drain"
+    ),
     Picture("simulate", "kubenode plan -C homelab --simulate", scene="before"),
     Picture("doctor", "kubenode doctor --for laptop --server 127.0.0.1:1", 75),
 )

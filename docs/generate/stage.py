@@ -43,7 +43,7 @@ def _command(stage: cluster.Stage, words: list[str]) -> None:
         return look(*where)  # type: ignore[arg-type]
 
     live.look = step_and_look  # type: ignore[assignment]
-    SystemClock.now = lambda _self: stage.now  # type: ignore[method-assign]
+    SystemClock.now = lambda _self: stage.now  # type: ignore[method-assign, assignment]
     statuswatch.LOOK_SECONDS = 0.0
     os.environ["KUBECONFIG"] = str(stage.world.kubeconfig)
     sys.argv = ["kubenode", *words]

@@ -98,7 +98,7 @@ class Watch:
                 shown += [Text(it, style="yellow") for it in (self.trouble,) if it]
                 parts = _parts(self.fleet, self.last, screen.width, most=max(0, screen.height - _LINES_AROUND))
                 end = Text(
-                    f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C ends this."
+                    f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C stops looking."
                 )
                 live.update(Group(*shown, *parts, end), refresh=True)
                 if sight is not None:

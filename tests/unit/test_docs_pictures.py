@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, make_all, take
+from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, make_all, screens, take
 
 BY_NAME = {it.name: it for it in PICTURES}
 
@@ -35,6 +35,13 @@ def test_a_picture_is_whole_and_asks_no_server(name: str) -> None:
 def test_a_picture_shows_what_the_command_prints_now(name: str, example: Path) -> None:
     taken = take(BY_NAME[name], example)
     assert taken == (FOLDER / f"{name}.svg").read_text(), "run: python -m docs.generate.pictures"
+
+
+def test_what_rich_takes_back_is_on_an_earlier_screen() -> None:
+    printed = (
+        "one\n\x1b[?25lframe 1\nat work\r\x1b[2K\x1b[1A\x1b[2Kframe 2\nthere\r\x1b[2K\x1b[1A\x1b[2K\x1b[?25hdone\n"
+    )
+    assert screens(printed) == [["one", "frame 1", "at work"], ["one", "frame 2", "there"], ["one", "done"]]
 
 
 def test_a_command_that_ends_otherwise_gives_no_picture(example: Path) -> None:
