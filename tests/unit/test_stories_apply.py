@@ -468,12 +468,13 @@ def test_on_a_terminal_the_rollout_is_one_screen_that_changes(cluster: Cluster) 
 
 
 def test_on_a_terminal_the_last_look_stays_when_the_screen_is_put_away(cluster: Cluster) -> None:
-    done = on_a_terminal(["kubenode", "apply", "--yes", "-C", str(cluster.world.fleet)], cluster.world.top)
-    assert done[0] == 0, done[1]
-    table = screens(done[1])[-1]
+    argv = ["kubenode", "apply", "--yes", "-C", str(cluster.world.fleet), "--kubeconfig", os.environ["KUBECONFIG"]]
+    code, printed = on_a_terminal(argv, cluster.world.top)
+    assert code == 0, printed
+    table = screens(printed)[-1]
     assert table[-1] == f"Every node is what commit {cluster.pushed[:12]} says."
     assert [plain_text(line).split()[0] for line in table[-6:-1]] == ["NODE", *EVERY]
-    assert "Following commit" in done[1] and not any("Following commit" in line for line in table)
+    assert "Following commit" in printed and not any("Following commit" in line for line in table)
 
 
 def plain_text(line: str) -> str:

@@ -314,11 +314,12 @@ def test_no_line_ends_inside_a_step_or_a_name(world: PlanWorld) -> None:
     assert "w-00003 holds slot-pool-workers-0" in " ".join(plan(world, "--all").out.split())
 
 
-def test_what_is_stuck_stands_out_on_a_terminal_and_is_plain_without_colour(
-    world: PlanWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_stuck_stands_out_on_a_terminal_and_is_plain_without_colour(world: PlanWorld) -> None:
     new = release(world, NEW)
     world.status("w-00000", poisoned=(Poisoned(new.version, new.root_hash, new.manifest, "it failed"),))
+    node = world.view.by_name["w-00000"]
+    assert node.report is not None
+    world.node("w-00000", report=replace(node.report, poisoned=frozenset({new.root_hash})))
     world.serve()
     argv = ["kubenode", "plan", "-C", str(world.fleet), "--kubeconfig", str(world.kubeconfig)]
     code, text = on_a_terminal(argv, world.fleet)
