@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from textwrap import fill
 from typing import Any
 
 import typer
@@ -39,6 +40,14 @@ def print_json(kind: str, result: Mapping[str, Any]) -> None:
 def say(sentence: str) -> None:
     """Print a line of progress or the closing sentence on stderr."""
     typer.echo(sentence, err=True)
+
+
+def conclude(text: str) -> None:
+    """Print the closing sentence on stderr; a terminal gets it in lines that break between words."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    say(fill(text, console.width, break_long_words=False, break_on_hyphens=False) if console.is_terminal else text)
 
 
 def show_error(error: KubenodeError, lines: Sequence[str] = ()) -> None:

@@ -1,7 +1,7 @@
 """Looks again and again: a screen that changes on a terminal, a line for each change anywhere else."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Watch:
     trouble: str = ""
     said: dict[str, str] = field(default_factory=dict)
 
-    def sights(self) -> Iterator[Sight]:
+    def sights(self) -> Generator[Sight, None, None]:
         """Yield every sight that could be had, for ever. Raises KubenodeError when there was none at all."""
         screen = console(stderr=True)
         yield from self._on_screen(screen) if screen.is_terminal else self._in_lines()
@@ -98,7 +98,7 @@ class Watch:
                 shown += [Text(it, style="yellow") for it in (self.trouble,) if it]
                 parts = _parts(self.fleet, self.last, screen.width, most=max(0, screen.height - _LINES_AROUND))
                 end = Text(
-                    f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C ends this."
+                    f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C stops looking."
                 )
                 live.update(Group(*shown, *parts, end), refresh=True)
                 if sight is not None:
