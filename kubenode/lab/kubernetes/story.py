@@ -7,12 +7,13 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.fleet.tokens import secret_name
+from kubenode.host.clock import SystemClock
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
 from kubenode.lab.failed import LabFailed
@@ -181,7 +182,7 @@ class ClusterStory:
     def start(self, nodes: Sequence[ClusterNode], timeout: float = 900) -> None:
         """Power machines on at once and wait until each is up. Raises HostError after `timeout` seconds."""
         # Kubernetes says times in whole seconds.
-        self.started = datetime.now(UTC).replace(microsecond=0)
+        self.started = SystemClock().now().replace(microsecond=0)
         for node in nodes:
             node.machine.start()
         for node in nodes:
