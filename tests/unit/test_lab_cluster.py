@@ -221,6 +221,18 @@ def test_ready_are_pods_that_serve_and_stay() -> None:
         workload.look(lambda *_: "no pods")
 
 
+def test_a_pod_of_before_the_power_cut_is_not_ready_again() -> None:
+    """Seen: for half a minute after a start the API server told of pods as they had been before."""
+    told = json.loads(pods(True, True))
+    for item, started in zip(told["items"], ("2026-11-25T06:00:00Z", "2026-11-25T08:00:00Z"), strict=False):
+        item["status"]["containerStatuses"] = [{"state": {"running": {"startedAt": started}}}]
+    powered_on = datetime(2026, 11, 25, 7, tzinfo=UTC)
+    assert workload.look(lambda *_: json.dumps(told)).nodes == ("w-0", "w-1")
+    assert workload.look(lambda *_: json.dumps(told), powered_on).nodes == ("w-1",)
+    told["items"][1]["status"]["containerStatuses"] = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    assert workload.look(lambda *_: json.dumps(told), powered_on).nodes == ()
+
+
 class Script:
     """A kubectl that gives these answers, one for each call, and waits at their end for the watcher to be told."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kubenode.errors import HostError
 from kubenode.fleet.tokens import secret_name
+from kubenode.host.clock import SystemClock
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
 from kubenode.lab.failed import LabFailed
@@ -57,6 +58,8 @@ class ClusterStory:
         self.members = {member.name: member for member in declared}
         self.shared = SharedNetwork.of(directory)
         self.versions: tuple[Kubernetes, ...] = ()
+        self.started: datetime | None = None
+        """When machines were last powered on by `start` (aware, UTC)."""
         self.api_ports = dict(zip([it.name for it in declared if it.serves_api], free_ports(), strict=False))
         alone = len(self.api_ports) == 1
         self.endpoint = f"{declared[0].address}:{API_PORT}" if alone else balancer.endpoint(directory)
@@ -178,6 +181,8 @@ class ClusterStory:
 
     def start(self, nodes: Sequence[ClusterNode], timeout: float = 900) -> None:
         """Power machines on at once and wait until each is up. Raises HostError after `timeout` seconds."""
+        # Kubernetes says times in whole seconds.
+        self.started = SystemClock().now().replace(microsecond=0)
         for node in nodes:
             node.machine.start()
         for node in nodes:
@@ -265,12 +270,12 @@ class ClusterStory:
         self.wait_workload(by, timeout)
 
     def wait_workload(self, by: ClusterNode, timeout: float = 900) -> None:
-        """Wait until every pod of the workload is ready: after a start of its nodes that takes a while."""
+        """Wait until every pod of the workload is ready, as it is after this story's machines were started."""
         kubectl = self.kubectl_of(by)
 
         def ready() -> bool:
             try:
-                return workload.look(kubectl).ready == workload.REPLICAS
+                return workload.look(kubectl, self.started).ready == workload.REPLICAS
             except HostError:
                 return False
 

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +80,28 @@ class Seen:
         return len(self.nodes)
 
 
-def look(kubectl: Kubectl) -> Seen:
-    """Ask which pods are ready, those on their way out left aside. Raises HostError when nobody answers."""
+def look(kubectl: Kubectl, since: datetime | None = None) -> Seen:
+    """Ask which pods are ready, those on their way out left aside. Raises HostError when nobody answers.
+
+    With `since` (aware) only pods whose containers were started later count: after its nodes were off, the API server
+    calls a pod ready until its kubelet has looked at it again.
+    """
     text = kubectl("get", "pods", "--selector", f"app={NAME}", "--output", "json")
     try:
         pods = json.loads(text)["items"]
-        return Seen(tuple(sorted(it["spec"]["nodeName"] for it in pods if _is_ready(it))))
+        return Seen(tuple(sorted(it["spec"]["nodeName"] for it in pods if _is_ready(it, since))))
     except (ValueError, KeyError, TypeError) as error:
         raise LabFailed(f"kubectl said something else than a list of pods: {text[:200]}") from error
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
+def _is_ready(pod: dict[str, Any], since: datetime | None) -> bool:
     """The endpoints controller's rule: ready, and not being deleted."""
     if "deletionTimestamp" in pod["metadata"]:
         return False
+    if since is not None:
+        running = [it["state"].get("running") for it in pod["status"].get("containerStatuses", ())]
+        if not running or any(it is None or datetime.fromisoformat(it["startedAt"]) < since for it in running):
+            return False
     return any(it["type"] == "Ready" and it["status"] == "True" for it in pod["status"].get("conditions", ()))
 
 
