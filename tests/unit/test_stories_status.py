@@ -255,6 +255,24 @@ def test_a_machine_that_refuses_a_commit_is_stuck(world: World) -> None:
     assert "edge-1 is stuck: commit ab is a stranger's" in done.out and "Next: Look at who signed it." in done.out
 
 
+def test_hostile_words_of_a_record_do_not_reach_the_terminal(world: World) -> None:
+    words = "\x1b]0;owned\x07 \x9b2J \u202e"
+    done = recorded(world, fresh(world, OLD, node="edge-1", phase="Stuck", message=words, hint=words))
+    assert done.code == 4 and "edge-1 is stuck: " in done.out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(done.out + done.err)
+
+
+def test_hostile_phases_and_leases_of_a_node_do_not_reach_the_terminal(cluster: Cluster) -> None:
+    cluster.promote()
+    cluster.push()
+    cluster.tell("worker-1", OLD, "\x1b[2Jowned", staged=NEW)
+    cluster.hold("worker-2", "pool-workers-1", "\x1b[2Jowned")
+    done = cluster.run("status", "-o", "json")
+    assert "owned" in done.out
+    for it in (done, cluster.run("status"), cluster.run("plan")):
+        assert "\x1b" not in it.out + it.err
+
+
 def test_a_machine_without_a_record_is_silent(world: World) -> None:
     done = recorded(world, fresh(world, OLD, node="other"))
     assert done.code == 75
