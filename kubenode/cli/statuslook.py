@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from kubenode.cli.clone import commit_of, committed, git, repository
 from kubenode.errors import UsageError
-from kubenode.plan.status import Commits, Row, Seen, Wanted, Word, rows, wave_of
+from kubenode.plan.kubernetes.rollout import wave_of
+from kubenode.plan.status import Commits, Row, Seen, Wanted, Word, rows
 
 if TYPE_CHECKING:
     from kubenode.host.kube.live import Live

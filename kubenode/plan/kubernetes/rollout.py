@@ -81,6 +81,15 @@ def count(amount: str, total: int, *, up: bool) -> int:
     return max(1, ceil(part) if up else int(part))
 
 
+def wave_of(place: int, size: int, waves: Sequence[str]) -> tuple[int, int]:
+    """Return (wave, number of waves), from 1, of the node at a place (from 0) of a pool of this size, for people.
+
+    Waves that reach no further than the one before are none, and whom none reaches comes after the last.
+    """
+    reach = sorted({size, *(min(count(amount, size, up=True), size) for amount in waves)})
+    return next(number for number, it in enumerate(reach, 1) if place < it), len(reach)
+
+
 def closed(node: Node, goal: Goal) -> Decision | None:
     """Return the end of a rollout that failed on too many nodes of this pool: time does not open it again."""
     view, cluster = node.view, node.cluster
