@@ -1,7 +1,6 @@
 """How a simulated rollout is shown: a table by wave, JSON, or a Gantt chart for mermaid."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any

@@ -27,7 +27,7 @@ def redacted(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text whose control characters, line ends too, and invisible marks are written out (`\\x1b`)."""
+    """Return text whose control characters, line ends too, and invisible marks are written out."""
     if text.isprintable():
         return text
     return "".join(it if it.isprintable() else it.encode("unicode_escape").decode("ascii") for it in text)

@@ -40,7 +40,11 @@ def test_a_halt_is_one_signed_commit_with_its_reason(world: World) -> None:
     assert world.git("log", "-1", "--format=%s|%b") == "Halt the fleet|disks are full"
     assert world.run("trust", "verify", "--anchor", world.anchor).code == 0
     assert "control planes between two Kubernetes versions finish" in done.err
-    assert done.last == f"The fleet is halted (commit {world.head[:12]}; not pushed: git -C '{world.fleet}' push)."
+    # Nobody may go to bed over a halt that no node knows of.
+    assert done.last == (
+        f"In this clone the fleet is halted (commit {world.head[:12]}; nodes know it once it is pushed: "
+        f"git -C '{world.fleet}' push)."
+    )
 
 
 def test_resume_takes_a_halt_back_to_the_letter(world: World) -> None:
@@ -48,7 +52,7 @@ def test_resume_takes_a_halt_back_to_the_letter(world: World) -> None:
     halt(world)
     done = world.run("resume")
     assert (done.code, world.git("show", "HEAD:fleet.yaml")) == (0, before)
-    assert done.last.startswith("The fleet is not halted any more (commit ")
+    assert done.last.startswith("In this clone the fleet is not halted any more (commit ")
 
 
 def test_halting_twice_commits_once(world: World) -> None:

@@ -66,9 +66,9 @@ def moment(value: Any, *keys: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(found)
-    except ValueError as error:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise Malformed(f"{'.'.join(keys)} should be a time, the server sent {found[:40]!r}") from error
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def name_of(value: Any) -> str:

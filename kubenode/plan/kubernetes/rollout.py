@@ -9,6 +9,7 @@ from kubenode.model.decision import Decision, Stuck, Wait
 from kubenode.model.desired import Peer
 from kubenode.model.documents import Release, Role, Rollout
 from kubenode.model.kubernetes import ClusterView, NodeReport
+from kubenode.plan.backoff import later
 from kubenode.plan.kubernetes import skew
 from kubenode.plan.kubernetes.gates import away, names
 from kubenode.plan.node import Node, kubernetes_of
@@ -70,7 +71,7 @@ def progress(peers: Sequence[Peer], view: ClusterView, goal: Callable[[Peer], Go
             pending.append(peer.name)
         else:
             since.append(found.report.since)
-    return Progress(tuple(pending), max(since) + soak if since else None, tuple(failed))
+    return Progress(tuple(pending), later(max(since), soak) if since else None, tuple(failed))
 
 
 def count(amount: str, total: int, *, up: bool) -> int:
