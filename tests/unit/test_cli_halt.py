@@ -80,6 +80,22 @@ def test_what_a_push_takes_along_is_named(world: World, origin: Path) -> None:
     assert done.err.count("Halt the fleet (") == 0
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x0c", "\x85", "\x1b[2J"])
+def test_an_odd_subject_keeps_no_halt_from_being_pushed(world: World, origin: Path, odd: str) -> None:
+    """Python breaks lines where git does not; what others write in a subject must not end an emergency."""
+    world.git("commit", "--quiet", "--allow-empty", "--message", f"One{odd}two")
+    done = halt(world, "--push")
+    assert done.code == 0, done.err
+    assert "This also pushes 1 commit:" in done.err and odd not in done.err
+
+
+def test_an_operator_who_wants_to_see_signatures_in_the_log_can_push(world: World, origin: Path) -> None:
+    world.git("config", "log.showSignature", "true")
+    assert world.run("promote", NEW, "nightly").code == 0
+    done = halt(world, "--push")
+    assert done.code == 0 and f"Promote {NEW} to nightly (operator)" in done.err, done.err
+
+
 def test_a_halt_needs_a_reason(world: World) -> None:
     assert world.run("halt").code == 64
     done = world.run("halt", "--reason", " ")
