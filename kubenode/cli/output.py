@@ -80,7 +80,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(harmless, row))
     probe = Console()
     width = None if probe.is_terminal else WIDTH_OF_FILES
     Console(width=width, markup=False, highlight=False).print(table)

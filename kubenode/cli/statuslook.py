@@ -74,7 +74,9 @@ def fleet_at(fleet: Path, commit: str) -> Fleet:
 def pushed_commit(fleet: Path, branch: str) -> str:
     """Return what the remote's branch had when it was last asked: what nodes can know. HEAD without such a branch."""
     repository(fleet)
-    for remote in ("origin", *git(fleet, "remote").text.split()):
+    # In the order in which `apply` chooses.
+    own = git(fleet, "config", f"branch.{branch}.remote", check=False).text.split()
+    for remote in (*own, "origin", *git(fleet, "remote").text.split()):
         name = f"refs/remotes/{remote}/{branch}"
         found = git(fleet, "rev-parse", "--verify", "--quiet", name, check=False).text.strip()
         if found:

@@ -172,6 +172,14 @@ def test_a_halted_fleet_says_that_it_is(cluster: Cluster) -> None:
     assert cluster.run("status", "-o", "json").json["halted"] is True
 
 
+def test_the_remote_that_apply_pushes_to_is_the_one_that_counts(cluster: Cluster) -> None:
+    git = cluster.world.git
+    git("remote", "add", "nodes", str(cluster.origin))
+    cluster.promote()
+    git("push", "--quiet", "--set-upstream", "nodes", "main")
+    assert cluster.run("status", "-o", "json").json["commit"] == cluster.world.head == cluster.pushed
+
+
 def test_nodes_that_git_does_not_know_are_named(cluster: Cluster) -> None:
     cluster.join("stranger")
     done = cluster.run("status")

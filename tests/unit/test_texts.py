@@ -7,6 +7,8 @@ import pytest
 
 from kubenode.cli import output
 from kubenode.errors import HostError
+from kubenode.host.kube.errors import Malformed
+from kubenode.host.kube.reading import name_of
 from kubenode.model.texts import harmless, printable, redacted
 
 TOKEN = "abcdef.0123456789abcdef"
@@ -62,8 +64,16 @@ def test_what_is_said_cannot_play_with_a_terminal(capsys: pytest.CaptureFixture[
     output.say("one\x1b[2J\n  two\r\x9b")
     output.show_error(HostError("it said \x1b]0;me\x07", hint="do\x1b[31m"))
     output.print_json("Test", {"said": "\x1b[2J \x9b2J \u202e \ud800 é"})
+    output.print_table(("Holder",), [("\x1b[2Jme",)])
     shown = capsys.readouterr()
     assert "one\\x1b[2J\n  two\\r\\x9b\n" in shown.err
     assert "it said \\x1b]0;me\\x07" in shown.err and "do\\x1b[31m" in shown.err
     assert not {"\x1b", "\x07", "\x9b", "\u202e", "\ud800"} & set(shown.out)
-    assert json.loads(shown.out)["said"] == "\x1b[2J \x9b2J \u202e \ud800 é"
+    document = shown.out[: shown.out.index("Holder")]
+    assert json.loads(document)["said"] == "\x1b[2J \x9b2J \u202e \ud800 é"
+
+
+def test_a_name_is_a_name() -> None:
+    assert name_of({"metadata": {"name": "worker-1"}}) == "worker-1"
+    with pytest.raises(Malformed, match=r"metadata\.name should be a name"):
+        name_of({"metadata": {"name": "worker-1\x1b[2J"}})

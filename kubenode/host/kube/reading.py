@@ -72,8 +72,11 @@ def moment(value: Any, *keys: str) -> datetime | None:
 
 
 def name_of(value: Any) -> str:
-    """Return an object's name."""
-    return text(value, "metadata", "name")
+    """Return an object's name. Raises Malformed for one that no API server would let pass."""
+    found = text(value, "metadata", "name")
+    if not found.isprintable():
+        raise Malformed(f"metadata.name should be a name, the server sent {shown(found, 40)!r}")
+    return found
 
 
 def stamp(at: datetime) -> str:
