@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +24,8 @@ from tests.contract.kube_world import write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority
 from tests.fakes.kubeapi.server import FakeApiServer
 from tests.fakes.kubeapi.store import KINDS
+
+ADDRESSES = {"cp-1": "127.0.0.1", "cp-2": "127.0.0.2", "cp-3": "127.0.0.3"}
 
 
 @dataclass
@@ -86,7 +88,7 @@ def node_object(node: ClusterNode, written: str | None) -> dict[str, Any]:
         annotations[CORDON_ANNOTATION] = "true"
     plane = node.role is Role.CONTROL_PLANE
     labels = {"node-role.kubernetes.io/control-plane": ""} if plane else {}
-    address = "127.0.0.1" if node.name == "cp-1" else f"192.0.2.{sum(node.name.encode()) % 250}"
+    address = ADDRESSES.get(node.name, f"192.0.2.{sum(node.name.encode()) % 250}")
     return {
         "metadata": {"name": node.name, "labels": labels, "annotations": annotations},
         "spec": {"unschedulable": True} if node.cordoned else {},
@@ -103,9 +105,22 @@ def planworld(folder: Path, nodes: int = 8, commits: int = 3, runs: str = OLD) -
     """Make a fleet of `nodes` nodes that run a release, and serve its cluster."""
     fleet = folder / "fleet"
     make(fleet, nodes, commits)
+    with serving(fleet, folder, datetime.now(UTC), runs) as world:
+        yield world
+
+
+@contextmanager
+def serving(
+    fleet: Path, folder: Path, at: datetime, runs: str = OLD, answering: Sequence[str] = ("cp-1",)
+) -> Iterator[PlanWorld]:
+    """Serve the cluster of a fleet whose nodes run a release, and told so at `at`; `folder` gets the kubeconfig.
+
+    `answering`: control planes whose API server can be reached.
+    """
     authority = Authority()
-    view, statuses = told(fleet, datetime.now(UTC), runs)
-    server = FakeApiServer(authority, folder, str(view.version))
+    view, statuses = told(fleet, at, runs)
+    hosts = [ADDRESSES[it] for it in answering]
+    server = FakeApiServer(authority, folder, str(view.version), hosts)
     try:
         store = server.store
         store.create(KINDS["", "namespaces"], "", {"metadata": {"name": "kubenode-system"}})
@@ -114,13 +129,13 @@ def planworld(folder: Path, nodes: int = 8, commits: int = 3, runs: str = OLD) -
         body: dict[str, Any] = {"metadata": metadata, "data": {"ClusterConfiguration": document}}
         store.create(KINDS["", "configmaps"], "kube-system", body)
         port = int(server.url.rpartition(":")[2])
-        subset = {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": port}]}
+        subset = {"addresses": [{"ip": it} for it in hosts], "ports": [{"port": port}]}
         body = {"metadata": {"name": "kubernetes"}, "subsets": [subset]}
         store.create(KINDS["", "endpoints"], "default", body)
         admin = authority.issue("kubernetes-admin", ("system:masters",))
         write_kubeconfig(folder / "kubeconfig", server.url, authority, admin)
         world = PlanWorld(fleet, folder / "kubeconfig", server, view, {it.node: it for it in statuses})
-        world.serve()
+        world.serve(at=at)
         yield world
     finally:
         server.close()

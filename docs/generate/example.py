@@ -1,12 +1,10 @@
 """The made-up fleet that the pictures show: fleet-example with keys that are always the same, and a release."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +14,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from kubenode.host.clock import SystemClock
 from kubenode.image import sigstore_local
 from kubenode.image.sign import LocalSigner
-from kubenode.model.journal import Poisoned
-from kubenode.model.observed import BootedSlot, BootEntry, Observed, Slot
-from kubenode.model.plain import plain
-from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
 from kubenode.trust.manifest import BUNDLE_NAME, MANIFEST_NAME, Artifact, Manifest, encode
 from kubenode.trust.provenance import Provenance
@@ -33,31 +27,30 @@ RELEASE = "2026.11.3"
 
 
 def make_example(folder: Path) -> None:
-    """Make `homelab` (a signed fleet), `clone` (of it), `draft` (with mistakes), `status.json` and `out/RELEASE`."""
+    """Make `homelab` (a signed fleet), `clone` (of it), `draft` (with mistakes) and `out/RELEASE`."""
     fleet = folder / "homelab"
-    shutil.copytree(ROOT / "fleet-example", fleet)
-    policy = fleet / "trust" / "policy.yaml"
-    text = policy.read_text()
-    for person in PEOPLE:
-        public = _make_key(folder / person, person)
-        # The first place only: what secrets are sealed to stays, or they would have to be sealed again.
-        text = re.sub(rf"ssh-ed25519 \S+ ({person}@\S+)", rf"{public} \1", text, count=1)
-    policy.write_text(text)
+    copy_fleet(fleet)
     instance = folder / "sigstore"
     sigstore_local.create(instance, issuer=ISSUER, now=AT)
     manifest = _make_release(folder / "out" / RELEASE, instance)
     _pin(fleet, hashlib.sha256(manifest).hexdigest())
-    _commit(fleet, folder / "alice")
+    begin(fleet, folder / "alice")
     _make_draft(fleet, folder / "draft")
     # An instance's keys are never the same twice: it is no part of the commit, whose id is shown.
     shutil.copytree(fleet, folder / "clone")
     shutil.copy(instance / "trusted_root.json", folder / "clone" / "trust" / "sigstore" / "trusted_root.json")
-    statuses = [
-        _status(fleet, "edge-1", "2026.11.1"),
-        _status(fleet, "edge-2", "2026.10.4"),
-        _status(fleet, "edge-3", "2026.10.4", failed="2026.11.1"),
-    ]
-    (folder / "status.json").write_text(json.dumps(statuses))
+
+
+def copy_fleet(fleet: Path) -> None:
+    """Copy the example fleet; its people get keys that are always the same, which lie beside it."""
+    shutil.copytree(ROOT / "fleet-example", fleet)
+    policy = fleet / "trust" / "policy.yaml"
+    text = policy.read_text()
+    for person in PEOPLE:
+        public = _make_key(fleet.parent / person, person)
+        # The first place only: what secrets are sealed to stays, or they would have to be sealed again.
+        text = re.sub(rf"ssh-ed25519 \S+ ({person}@\S+)", rf"{public} \1", text, count=1)
+    policy.write_text(text)
 
 
 def _make_key(path: Path, person: str) -> str:
@@ -89,21 +82,17 @@ def _make_release(folder: Path, instance: Path) -> bytes:
 
 
 def _pin(fleet: Path, digest: str) -> None:
-    """Add the release's document and two more machines without Kubernetes."""
+    """Add the release's document."""
     document = (fleet / "releases" / "2026.11.2.yaml").read_text()
     document = document.replace("2026.11.2", RELEASE).replace("  kubernetes: v1.34.2\n", "")
     document = re.sub(r"manifest: \S+", f"manifest: sha256:{digest}", document)
     (fleet / "releases" / f"{RELEASE}.yaml").write_text(
         re.sub(r'rootHash: "\w+"', f'rootHash: "{"5e" * 32}"', document)
     )
-    for name in ("edge-2", "edge-3"):
-        (fleet / "nodes" / f"{name}.yaml").write_text(
-            f"apiVersion: kubenode.dev/v1alpha1\nkind: Node\nmetadata: {{name: {name}}}\nspec: {{pool: standalone}}\n"
-        )
 
 
-def _commit(fleet: Path, key: Path) -> None:
-    """Make the fleet a git repository with one signed commit, always of the same id."""
+def begin(fleet: Path, key: Path) -> None:
+    """Make the fleet a git repository with one commit, signed with a key; its id is always the same."""
     settings = {
         "user.name": "alice",
         "user.email": "alice@example.net",
@@ -111,11 +100,23 @@ def _commit(fleet: Path, key: Path) -> None:
         "user.signingKey": str(key),
         "commit.gpgSign": "true",
     }
+    git(fleet, "init", "--quiet", "--initial-branch=main")
+    for name, value in settings.items():
+        git(fleet, "config", name, value)
+    commit(fleet, "The fleet")
+
+
+def commit(fleet: Path, message: str) -> None:
+    """Commit everything, at the time that is always the same."""
+    git(fleet, "add", "--all")
+    git(fleet, "commit", "--quiet", "--message", message)
+
+
+def git(fleet: Path, *words: str | Path) -> None:
+    """Run git in the fleet."""
     date = f"{int(AT.timestamp())} +0000"
     env = {**os.environ, "GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date, "GIT_CONFIG_GLOBAL": os.devnull}
-    words = [["init", "--quiet", "--initial-branch=main"], *(["config", *it] for it in settings.items())]
-    for each in [*words, ["add", "--all"], ["commit", "--quiet", "--message", "The fleet"]]:
-        subprocess.run(["git", "-C", fleet, *each], check=True, env=env)
+    subprocess.run(["git", "-C", fleet, *words], check=True, env=env)
 
 
 def _make_draft(fleet: Path, draft: Path) -> None:
@@ -130,23 +131,3 @@ def _make_draft(fleet: Path, draft: Path) -> None:
         text = (draft / path).read_text()
         assert good in text, f"{path} has no {good!r} any more"
         (draft / path).write_text(text.replace(good, bad))
-
-
-def _status(fleet: Path, node: str, runs: str, failed: str = "") -> Mapping[str, object]:
-    """Return what a machine would report that runs a release, and at which one it failed."""
-
-    def pinned(version: str, field: str) -> str:
-        found = re.search(rf'{field}: "?(?:sha256:)?(\w+)', (fleet / "releases" / f"{version}.yaml").read_text())
-        assert found is not None
-        return found[1]
-
-    root = pinned(runs, "rootHash")
-    observed = Observed("boot-1", BootedSlot(Slot.A, Version(runs), root), entries=(BootEntry(Version(runs), root),))
-    bad = (
-        Poisoned(Version(failed), pinned(failed, "rootHash"), pinned(failed, "manifest"), "it failed")
-        if failed
-        else None
-    )
-    report = plain(NodeStatus(node, AT, None, "", "", observed=observed, poisoned=(bad,) if bad else ()))
-    assert isinstance(report, dict)
-    return report

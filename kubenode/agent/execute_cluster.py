@@ -86,8 +86,9 @@ def _drain(node: str, cluster: Cluster, *, force: bool) -> None:
     if not left:
         return
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    pods = "1 pod is" if len(left) == 1 else f"{len(left)} pods are"
     raise TryLater(
-        f"{len(left)} pods are left on {node}: {', '.join(map(_told, left[:_SHOWN]))}{more}",
+        f"{pods} left on {node}: {', '.join(map(_told, left[:_SHOWN]))}{more}",
         hint="See why: kubectl get poddisruptionbudgets -A; spec.rollout.drain of the pool says how long to wait.",
     )
 

@@ -110,7 +110,7 @@ class _Apply:
     def plan(self, saved: Path | None, *, must_see: bool) -> None:
         """Show what nodes will do, by the planner that runs on them. Raises KubenodeError for a stale saved plan."""
         from kubenode.cli import planview
-        from kubenode.cli.output import Format
+        from kubenode.cli.output import Format, conclude
         from kubenode.cli.plansince import show_since
 
         seen = self._gather(must_see=must_see or saved is not None) if self.clustered else None
@@ -118,7 +118,7 @@ class _Apply:
             self._refuse_stale(saved, seen)
         if seen is not None:
             planview.show(seen.plan, everything=False)
-            say(planview.closing(seen.plan))
+            conclude(planview.closing(seen.plan))
         elif self.remote.head not in (None, self.commit):
             show_since(self.folder, self.remote.head or "", self.commit, Format.TABLE, (), everything=False)
 
@@ -159,7 +159,8 @@ class _Apply:
         from kubenode.cli.clone import where
 
         to = f"{self.remote.name}/{self.remote.branch}"
-        say(f"{len(commits)} commit{'' if len(commits) == 1 else 's'} for {to}, every one authenticated:")
+        many = f"{len(commits)} commits for {to}, every one authenticated:"
+        say(f"1 commit for {to}, authenticated:" if len(commits) == 1 else many)
         if len(commits) > _MOST_COMMITS:
             say(f"  ... {len(commits) - _MOST_COMMITS} earlier ones: git{where(self.folder)} log")
         for it in commits[-_MOST_COMMITS:]:

@@ -1,17 +1,18 @@
 """Follows a pushed commit through the fleet until every node is there, somebody is needed, or time is up."""
 
+import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from kubenode.cli import statusview
+from kubenode.cli import statusview, statuswatch
 from kubenode.cli.applygit import Remote, new_commits, remote_of
 from kubenode.cli.clone import where
-from kubenode.cli.output import say
+from kubenode.cli.output import WIDTH_OF_FILES, conclude, say
 from kubenode.cli.statuslook import Fleet, Sight
-from kubenode.cli.statuswatch import Watch
 from kubenode.errors import ExitCode, KubenodeError, TryLater
 from kubenode.plan.arrival import End, end_of, lagging
 from kubenode.plan.status import LOOKS_EVERY, Row, Standing, shown
@@ -37,16 +38,20 @@ class Follow:
         """Look until there is an end, and say which. Ctrl-C ends the looking, and nothing else."""
         started = time.monotonic()
         title = f"Following commit {self.fleet.commit[:12]}: {self.fleet.subject}"
-        watch = Watch(self.fleet, self.look, title)
+        watch = statuswatch.Watch(self.fleet, self.look, title)
         try:
-            for sight in watch.sights():
-                # What was seen before the cluster went away has been judged.
-                done = self._judge(sight) if not watch.trouble else None
-                if done is None and time.monotonic() - started > self.limit.total_seconds():
-                    over = f"{shown(self.limit)} are over, and it is not done: {self._missing(sight)}."
-                    done = ExitCode.TRY_LATER, f"{over} {watch.trouble}".rstrip()
-                if done is not None:
-                    return self._end(sight, *done)
+            # The screen that changes is put away before the end is told.
+            with closing(watch.sights()) as sights:
+                for sight in sights:
+                    # What was seen before the cluster went away has been judged.
+                    done = self._judge(sight) if not watch.trouble else None
+                    if done is None and time.monotonic() - started > self.limit.total_seconds():
+                        over = f"{shown(self.limit)} are over, and it is not done: {self._missing(sight)}."
+                        done = ExitCode.TRY_LATER, f"{over} {watch.trouble}".rstrip()
+                    if done is not None:
+                        break
+                else:
+                    raise AssertionError("sights never end by themselves")
         except KeyboardInterrupt:
             so_far = f" ({statusview.counts(watch.last.rows)})" if watch.last is not None else ""
             say(f"Stopped looking{so_far}. The rollout goes on: nodes follow git, not this command.{self._again()}")
@@ -54,7 +59,7 @@ class Follow:
         except KubenodeError as error:
             say(f"The commit is pushed, and the cluster cannot be seen: {error.message}.{self._again()}")
             return ExitCode.TRY_LATER
-        raise AssertionError("sights never end by themselves")
+        return self._end(sight, *done)
 
     def _judge(self, sight: Sight) -> tuple[ExitCode, str] | None:
         rows = sight.rows
@@ -113,10 +118,14 @@ class Follow:
 
     def _end(self, sight: Sight, code: ExitCode, said: str) -> ExitCode:
         if code is not ExitCode.OK:
-            for line, _ in statusview.problem_lines(sight.rows, 100):
-                say(line)
             said += self._again()
-        say(said)
+        if sys.stderr.isatty():
+            say("")
+            statuswatch.show(self.fleet, sight)
+        elif code is not ExitCode.OK:
+            for line, _ in statusview.problem_lines(sight.rows, WIDTH_OF_FILES):
+                say(line)
+        conclude(said)
         return code
 
     def _again(self) -> str:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from textwrap import fill
 from typing import Any
 
 import typer
@@ -49,6 +50,14 @@ def say(sentence: str) -> None:
 def harmless(text: str) -> str:
     """Return text in whose lines nothing is left that a terminal obeys: messages quote nodes, servers and programs."""
     return text if text.isprintable() else "\n".join(printable(it.expandtabs(4)) for it in text.split("\n"))
+
+
+def conclude(text: str) -> None:
+    """Print the closing sentence on stderr; a terminal gets it in lines that break between words."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    say(fill(text, console.width, break_long_words=False, break_on_hyphens=False) if console.is_terminal else text)
 
 
 def show_error(error: KubenodeError, lines: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from kubenode.cli.clone import commit_of, committed, repository, uncommitted
 from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, say
+from kubenode.cli.output import Format, conclude, print_json, say
 from kubenode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def plan(
     if save is not None:
         _save(save, seen.encoded(document(seen.plan)))
         say(f"Saved to {save}; it is refused when the fleet or the cluster has moved on.")
-    say(closing(seen.plan))
+    conclude(closing(seen.plan))
     code = exit_code(seen.plan, detailed=detailed_exitcode)
     if code is not ExitCode.OK:
         raise typer.Exit(int(code))

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from kubenode.cli.output import WIDTH_OF_FILES
+from kubenode.cli.output import WIDTH_OF_FILES, styled
 from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
 from kubenode.model.plain import plain, tagged
 from kubenode.plan.drift import Drift
@@ -40,10 +40,10 @@ def document(plan: FleetPlan) -> dict[str, Any]:
 
 def closing(plan: FleetPlan) -> str:
     """Return the last sentences: how many nodes have work, and how many nobody knows of."""
-    done = sum(it.settled for it in plan.nodes)
+    done, work = sum(it.settled for it in plan.nodes), len(plan.work)
     said = (
-        f"At commit {plan.commit[:12]}, of {len(plan.nodes):,} nodes {len(plan.work):,} have work, {done:,} are done, "
-        f"{len(plan.stuck):,} stuck."
+        f"At commit {plan.commit[:12]}, of {count(len(plan.nodes), 'node')} {work:,} {'has' if work == 1 else 'have'} "
+        f"work, {done:,} {'is' if done == 1 else 'are'} done, {len(plan.stuck):,} stuck."
     )
     if plan.drifts:
         said += f" Drift: {len(plan.drifts):,}."
@@ -61,7 +61,7 @@ def show(plan: FleetPlan, *, everything: bool) -> None:
         _drift(plan, some),
         _unseen(plan, some),
     ]
-    lines = [line for block in blocks if (found := list(block)) for line in ("", *found)]
+    lines = [line for block in blocks if (found := list(block)) for line in ("", styled(found[0]), *found[1:])]
     typer.echo("\n".join(lines[1:]))
     for note in plan.notes:
         typer.echo(f"\n{wrapped(note, '')}")
@@ -124,20 +124,19 @@ def _steps(node: NodePlan) -> Iterator[str]:
         every = list(steps)
         if len(node.releases) > 2 and release and phase == "any time":
             yield _field("hop", f"to release {release}")
-        yield _field(phase, " > ".join(f"wait until {it.text}" if it.kind == "wait" else it.text for it in every))
+        yield _field(phase, *(f"wait until {it.text}" if it.kind == "wait" else it.text for it in every))
         for barrier in (it.barrier for it in every if it.barrier):
             yield _field("barrier", f"after this {barrier}")
 
 
 def _next(decision: Decision) -> tuple[str, str]:
-    kind = kind_of(decision)
     match decision:
         case Act(_, why):
-            return "next", f"{kind}: {why}"
-        case Wait(_, message, until):
-            return "held back", f"{kind}: {message}" + (f" Until {until:%Y-%m-%d %H:%M} UTC." if until else "")
-        case Stuck(_, message, hint):
-            return "stuck", f"{kind}: {message} {hint}"
+            return "next", f"{kind_of(decision)}: {why}"
+        case Wait(reason, message, until):
+            return "held back", f"{reason}: {message}" + (f" Until {until:%Y-%m-%d %H:%M} UTC." if until else "")
+        case Stuck(reason, message, hint):
+            return "stuck", f"{reason}: {message} {hint}"
         case Converged(message):
             return "next", message
 
@@ -183,19 +182,32 @@ def _unseen(plan: FleetPlan, some: int) -> Iterator[str]:
         yield wrapped(f"{names(members, some)}: {reason}", "  ")
 
 
-def _field(label: str, text: str) -> str:
+def _field(label: str, *parts: str) -> str:
+    """Return a label and its text; several parts are steps in order, and a line ends between two if it can."""
     indent = " " * (_LABEL + 4)
-    words = textwrap.fill(_printable(text), WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=indent)
+    lines: list[str] = []
+    for part in (_printable(parts[0]), *(f"> {_printable(it)}" for it in parts[1:])):
+        if lines and len(lines[-1]) + 1 + len(part) <= WIDTH_OF_FILES:
+            lines[-1] += f" {part}"
+        else:
+            lines += _lines(part, indent, "  " if part.startswith("> ") else "")
     head = f"    {label:<{_LABEL}}"
     # A label that is longer than its column gets a line of its own.
-    return f"{head}{words[len(indent) :]}" if len(head) == len(indent) else f"    {label}\n{words}"
+    text = "\n".join(lines)
+    if len(head) > len(indent):
+        return f"    {label}\n{text}"
+    return (styled(head, typer.colors.RED) if label == "stuck" else head) + text[len(indent) :]
+
+
+def _lines(text: str, indent: str, further: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=indent + further, break_on_hyphens=False
+    )
 
 
 def wrapped(text: str, indent: str) -> str:
     """Return text in lines that fit, the later ones further in."""
-    return textwrap.fill(
-        _printable(text), WIDTH_OF_FILES, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False
-    )
+    return "\n".join(_lines(_printable(text), indent, "  "))
 
 
 def _printable(text: str) -> str:

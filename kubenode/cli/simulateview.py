@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kubenode.cli.output import WIDTH_OF_FILES, Format, print_json, print_table, say
+from kubenode.cli.output import WIDTH_OF_FILES, Format, conclude, print_json, print_table, say
 from kubenode.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def show_simulation(
         _print_table(timeline)
     for note in (*timeline.notes, timeline.endless):
         if note:
-            say(fill(f"Note: {note}", WIDTH_OF_FILES, break_on_hyphens=False))
-    say(_closing(timeline, commit))
+            say(fill(f"Note: {note}", WIDTH_OF_FILES, subsequent_indent="  ", break_on_hyphens=False))
+    conclude(_closing(timeline, commit))
     if timeline.endless:
         return typer.Exit(int(ExitCode.FAILURE))
     if timeline.stuck:

@@ -1,7 +1,7 @@
 """Looks again and again: a screen that changes on a terminal, a line for each change anywhere else."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Watch:
     trouble: str = ""
     said: dict[str, str] = field(default_factory=dict)
 
-    def sights(self) -> Iterator[Sight]:
+    def sights(self) -> Generator[Sight, None, None]:
         """Yield what is seen, for ever; while there is `trouble`, what was seen last, again and again.
 
         Raises KubenodeError when nothing was ever seen.
@@ -98,7 +98,7 @@ class Watch:
                 shown = [Text(it, style="bold") for it in (self.title,) if it]
                 shown += [Text(it, style="yellow") for it in (self.trouble,) if it]
                 parts = _parts(self.fleet, sight, screen.width, most=max(0, screen.height - _LINES_AROUND))
-                end = Text(f"{sight.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, sight)} Ctrl-C ends this.")
+                end = Text(f"{sight.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, sight)} Ctrl-C stops looking.")
                 live.update(Group(*shown, *parts, end), refresh=True)
                 yield sight
 

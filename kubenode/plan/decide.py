@@ -171,7 +171,10 @@ def _converged(node: Node) -> Decision | None:
     role = gates.local_role(node)
     if role is not None:
         return role
-    return Converged(f"This node runs {node.running}, as commit {node.desired.commit[:12]} says.")
+    message = f"This node runs {node.running}, as commit {node.desired.commit[:12]} says"
+    if node.member is not None and node.view is None:
+        message += "; its cluster could not be asked, so nothing is known of what is left to do there"
+    return Converged(f"{message}.")
 
 
 def _no_way(node: Node) -> Decision | None:

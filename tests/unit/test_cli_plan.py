@@ -26,7 +26,7 @@ def test_nothing_to_do(world: World) -> None:
     done = plan(world, world.status(OLD), "-o", "json", "--detailed-exitcode")
     assert (done.code, decision(done)["kind"]) == (0, "Converged")
     assert done.json["commit"] == world.head
-    assert "0 have work, 1 are done, 0 stuck." in done.last
+    assert "of 1 node 0 have work, 1 is done, 0 stuck." in done.last
 
 
 def test_changes(world: World) -> None:

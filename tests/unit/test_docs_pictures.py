@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.generate.example import make_example
-from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, take
+from docs.generate.pictures import FOLDER, PICTURES, ROOT, Picture, make_all, screens, take
 
 BY_NAME = {it.name: it for it in PICTURES}
 
@@ -15,7 +14,7 @@ BY_NAME = {it.name: it for it in PICTURES}
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
-    make_example(folder)
+    make_all(folder)
     return folder
 
 
@@ -32,10 +31,17 @@ def test_a_picture_is_whole_and_asks_no_server(name: str) -> None:
     assert {it for it in addresses if not it.startswith("#")} == set()
 
 
-@pytest.mark.parametrize("name", ["validate", "plan", "verify"])
+@pytest.mark.parametrize("name", ["validate", "plan", "status", "apply", "simulate", "verify"])
 def test_a_picture_shows_what_the_command_prints_now(name: str, example: Path) -> None:
     taken = take(BY_NAME[name], example)
     assert taken == (FOLDER / f"{name}.svg").read_text(), "run: python -m docs.generate.pictures"
+
+
+def test_what_rich_takes_back_is_on_an_earlier_screen() -> None:
+    printed = (
+        "one\n\x1b[?25lframe 1\nat work\r\x1b[2K\x1b[1A\x1b[2Kframe 2\nthere\r\x1b[2K\x1b[1A\x1b[2K\x1b[?25hdone\n"
+    )
+    assert screens(printed) == [["one", "frame 1", "at work"], ["one", "frame 2", "there"], ["one", "done"]]
 
 
 def test_a_command_that_ends_otherwise_gives_no_picture(example: Path) -> None:

@@ -407,8 +407,10 @@ def test_a_drain_that_takes_too_long():
 def test_rounds_of_a_drain_follow_each_other_soon():
     tried = Journal(attempts={"drain:w-1": Attempt(9, NOW - timedelta(seconds=59), "web-1 is left")})
     it = replace(worker("cordoned"), journal=tried)
-    assert reason(it) == "Draining" and it.decide().until == NOW + timedelta(seconds=1)
-    assert "web-1 is left" in it.decide().message
+    waits = it.decide()
+    assert isinstance(waits, Wait) and (waits.reason, waits.until) == ("Draining", NOW + timedelta(seconds=1))
+    # Pods take their time: that is no failure.
+    assert waits.message == "w-1 is emptied before it restarts: web-1 is left; asked again at 12:00:01 UTC."
 
 
 @pytest.mark.parametrize(
@@ -761,3 +763,12 @@ def test_a_node_that_claims_to_have_arrived_at_the_end_of_time_fails_nobody() ->
     last = datetime.max.replace(tzinfo=UTC)
     decision = it.report("w-1", release=R2.version, root_hash=R2.root_hash, since=last).decide()
     assert isinstance(decision, Wait) and decision.reason == "Soaking"
+
+
+def test_a_member_that_cannot_ask_its_cluster_says_so():
+    """Seen: a worker called itself up to date whose agent had no certificate yet, and which nobody had heard of."""
+    it = worker("running").wants(releases=(R1,))
+    assert "could not be asked" not in it.decide().message
+    alone = it.sees(cluster=None).decide()
+    assert isinstance(alone, Converged)
+    assert alone.message.endswith("; its cluster could not be asked, so nothing is known of what is left to do there.")

@@ -7,6 +7,7 @@ Issues of other tools that a story comes from are named where it is told.
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from cliworld import NEW, OLD, Done, World, kubenode
 from clusterworld import POOLS, Cluster
 
+from docs.generate.pictures import on_a_terminal, screens
 from kubenode.cli import applyfollow, statuslook
 from kubenode.model.observed import Slot
 
@@ -513,7 +515,7 @@ def test_on_a_terminal_the_rollout_is_one_screen_that_changes(cluster: Cluster) 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     deadline = time.monotonic() + 60
-    while b"Ctrl-C ends this" not in b"".join(seen) and time.monotonic() < deadline:
+    while b"Ctrl-C stops looking" not in b"".join(seen) and time.monotonic() < deadline:
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)
     code = run.wait(timeout=30)
@@ -522,3 +524,17 @@ def test_on_a_terminal_the_rollout_is_one_screen_that_changes(cluster: Cluster) 
     assert (code, cluster.pushed) == (75, cluster.world.head), text
     assert "Following commit" in text and "The rollout goes on" in text
     assert "Traceback" not in text
+
+
+def test_on_a_terminal_the_last_look_stays_when_the_screen_is_put_away(cluster: Cluster) -> None:
+    argv = ["kubenode", "apply", "--yes", "-C", str(cluster.world.fleet), "--kubeconfig", os.environ["KUBECONFIG"]]
+    code, printed = on_a_terminal(argv, cluster.world.top)
+    assert code == 0, printed
+    table = screens(printed)[-1]
+    assert table[-1] == f"Every node is what commit {cluster.pushed[:12]} says."
+    assert [plain_text(line).split()[0] for line in table[-6:-1]] == ["NODE", *EVERY]
+    assert "Following commit" in printed and not any("Following commit" in line for line in table)
+
+
+def plain_text(line: str) -> str:
+    return re.sub("\x1b\\[[0-9;]*m", "", line)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cliworld import Done, kubenode
 
+from docs.generate.pictures import on_a_terminal
 from kubenode.errors import UsageError
 from kubenode.fleet.load import load_fleet
 from kubenode.model.documents import Release
@@ -293,6 +294,38 @@ def test_the_way_names_hops_kubeadm_drain_reboot_waves_windows_and_barriers(worl
     assert graph.out.startswith("flowchart TD\n") and graph.out.count("subgraph") == graph.out.count("end\n") == 2
     assert '{{"every API server is at v1.34.1"}}' in graph.out and "barrier" not in graph.out
     assert "static pods and etcd stay at v1.34.1" in graph.out
+
+
+def test_no_line_ends_inside_a_step_or_a_name(world: PlanWorld) -> None:
+    """Somebody reads it at three in the morning: a line is wide enough for a step, and begins where its column does."""
+    steps = decided(plan(world, "-o", "json"))
+    done = plan(world)
+    assert max(map(len, done.out.splitlines())) <= WIDTH
+    lines = [line.strip() for line in done.out.splitlines()]
+    for name in ("cp-1", "w-00000"):
+        for step in steps[name]["steps"]:
+            assert any(step["text"] in line for line in lines), step
+    further = [line for line in done.out.splitlines() if line.lstrip().startswith(">")]
+    assert further and {len(line) - len(line.lstrip()) for line in further} == {16}
+    half_way(world, release(world, NEW))
+    leases = tuple(replace(it, holder="w-00003", why="restart") for it in world.view.leases)
+    world.view = replace(world.view, leases=leases)
+    world.serve()
+    assert "w-00003 holds slot-pool-workers-0" in " ".join(plan(world, "--all").out.split())
+
+
+def test_what_is_stuck_stands_out_on_a_terminal_and_is_plain_without_colour(world: PlanWorld) -> None:
+    new = release(world, NEW)
+    world.status("w-00000", poisoned=(Poisoned(new.version, new.root_hash, new.manifest, "it failed"),))
+    node = world.view.by_name["w-00000"]
+    assert node.report is not None
+    world.node("w-00000", report=replace(node.report, poisoned=frozenset({new.root_hash})))
+    world.serve()
+    argv = ["kubenode", "plan", "-C", str(world.fleet), "--kubeconfig", str(world.kubeconfig)]
+    code, text = on_a_terminal(argv, world.fleet)
+    assert code == 4 and "\x1b[31m\x1b[1m    stuck       \x1b[0mReleasePoisoned: " in text, text
+    plain_text = plan(world).out
+    assert "\x1b" not in plain_text and "    stuck       ReleasePoisoned: " in plain_text
 
 
 def test_what_is_held_back_says_by_whom(world: PlanWorld) -> None:

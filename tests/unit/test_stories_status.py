@@ -354,7 +354,7 @@ def test_an_api_that_goes_away_while_watching_is_told_once(cluster: Cluster, mon
 
 
 def test_on_a_terminal_ctrl_c_ends_a_watch_well(cluster: Cluster) -> None:
-    code, text = on_terminal([*RUN, "status", "--watch", "-C", str(cluster.world.fleet)], "Ctrl-C ends this")
+    code, text = on_terminal([*RUN, "status", "--watch", "-C", str(cluster.world.fleet)], "Ctrl-C stops looking")
     assert code == 0, text
     assert "of 4 nodes 4 done." in text.splitlines()[-1] and "Traceback" not in text
 

@@ -148,5 +148,7 @@ def _unseen(answering: Mapping[str, KubernetesVersion | None], reports: tuple[Re
     yield "etcd" + (f" (taken from what {', '.join(told)} told of it)" if told else "")
     yield "bootstrap tokens and certificate requests"
     away = sorted(name for name, version in answering.items() if version is None)
-    if away:
-        yield f"the API server of {', '.join(away)}, which does not answer from here"
+    if len(away) == 1:
+        yield f"the API server of {away[0]}, which does not answer from here"
+    elif away:
+        yield f"the API servers of {', '.join(away)}, which do not answer from here"

@@ -220,8 +220,10 @@ class ClusterStory:
                 if said.get(node.name) != words:
                     self.show(f"  {node.name} | {words}")
                 said[node.name] = words
-                booted = (status.get("observed") or {}).get("booted") or {}
-                settled &= status.get("phase") == "Up to date" and booted.get("version") == release
+                observed = status.get("observed") or {}
+                # A node that cannot ask its cluster does not know of what is left to do there.
+                settled &= status.get("phase") == "Up to date" and observed.get("cluster") is not None
+                settled &= observed["booted"]["version"] == release if observed else False
             if not settled and time.monotonic() - start > timeout:
                 raise LabFailed(f"not all run {release} within {timeout:.0f} s: {said}")
         self.show(f"{', '.join(said)}: release {release} ({time.monotonic() - start:.0f} s)")

@@ -131,7 +131,7 @@ def room(node: Node, what: str) -> Decision | None:
             if lease.holder in others
         )
         return Wait("LeaseHeld", f"Waiting to {what}: {held_by}.")
-    return Wait("TooManyUnavailable", f"Waiting to {what}: {gates.names(busy)} of {group(node)} must be back first.")
+    return Wait("TooManyUnavailable", f"Waiting to {what}: {gates.names(busy)} must be back in service first.")
 
 
 def _is_ghost(lease: Lease, node: Node) -> bool:

@@ -136,8 +136,18 @@ def _empty(node: Node, *then: str) -> Decision | None:
         return node.act(Uncordon(node.name), wait.message) if me.cordoned_by_us else wait
     if not me.cordoned:
         return node.act(Cordon(node.name), f"{node.name} is emptied before it restarts.", "drain", *then)
-    decision = node.act(Drain(node.name, late), f"{node.name} is emptied before it restarts; left: {blocking}.", *then)
-    return Wait("Draining", decision.message, decision.until) if isinstance(decision, Wait) else decision
+    drain = Drain(node.name, late)
+    decision = node.act(drain, f"{node.name} is emptied before it restarts; left: {blocking}.", *then)
+    if not isinstance(decision, Wait):
+        return decision
+    message, attempt = decision.message, node.journal.attempts.get(backoff.step_key(drain))
+    if attempt is not None and attempt.error and decision.until is not None:
+        # Pods take their time, which is no failure.
+        left_then = attempt.error.rstrip(".")
+        message = (
+            f"{node.name} is emptied before it restarts: {left_then}; asked again at {decision.until:%H:%M:%S} UTC."
+        )
+    return Wait("Draining", message, decision.until)
 
 
 def permitted(node: Node, hop: Release) -> bool:

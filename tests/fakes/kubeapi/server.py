@@ -4,7 +4,7 @@ import copy
 import json
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,20 +21,22 @@ _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete
 
 
 class FakeApiServer:
-    """Runs in threads of this process until it is closed. `rude` makes it misbehave."""
+    """Runs in threads of this process until it is closed, on addresses of loopback. `rude` makes it misbehave."""
 
-    def __init__(self, authority: Authority, folder: Path, version: str = "v1.20.2") -> None:
+    def __init__(
+        self, authority: Authority, folder: Path, version: str = "v1.20.2", hosts: Sequence[str] = ("127.0.0.1",)
+    ) -> None:
         self.store = Store()
         self.authority = authority
         self.version = version
         self.rude: Rude | None = None
-        pair = authority.issue("kube-apiserver", hosts=("127.0.0.1", "localhost"))
+        pair = authority.issue("kube-apiserver", hosts=(*hosts, "localhost"))
         pair.write(folder, "fake-apiserver")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "fake-apiserver.crt", folder / "fake-apiserver.key")
         context.load_verify_locations(cadata=authority.pair.certificate.decode())
         context.verify_mode = ssl.CERT_OPTIONAL
-        self._http = _Server(("127.0.0.1", 0), Handler)
+        self._http = _Server((hosts[0] if len(hosts) == 1 else "", 0), Handler)
         self._http.fake = self
         self._http.socket = context.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"https://127.0.0.1:{self._http.server_port}"
