@@ -123,7 +123,7 @@ class _Tick:
             if dry_run:
                 return self._result(seed, self._decide(memory, desired))
             result = self._result(seed, self._reconcile(seed, memory, self._hands(followed, desired), desired))
-            self._tell_the_others(result.status)
+            tell_the_others(self.cluster, self.observed, result.status)
             return result
         except KubenodeError as error:
             return self._result(seed, _decision_for(error), error)
@@ -171,17 +171,6 @@ class _Tick:
                 observed = replace(observed, answers=self.cluster.answers())
         self.observed = observed
         return observed
-
-    def _tell_the_others(self, status: NodeStatus) -> None:
-        """Show in the cluster what this node is about. What others decide by is published by the planner's actions."""
-        view = self.observed.cluster if self.observed is not None else None
-        shown = view.by_name[view.me].report if view is not None and view.me in view.by_name else None
-        if self.cluster is None or shown is None:
-            return
-        news = report.news(shown, status)
-        if news is not None:
-            with suppress(KubenodeError):  # It is for people, and the next tick tells it again.
-                self.cluster.report(*news)
 
     def _perform(self, decision: Act, memory: Memory, hands: Hands) -> bool:
         """Do the action and say whether it worked. What fails is counted, so the planner knows of it."""
@@ -236,6 +225,19 @@ class _Tick:
             self.refused or isinstance(error, Untrusted) or (followed is not None and followed.refused is not None)
         )
         return TickResult(decision, status, _exit_code(decision, error, refused=refused), tuple(self.done))
+
+
+def tell_the_others(cluster: Cluster | None, observed: Observed | None, status: NodeStatus) -> None:
+    """Show in the cluster what this node is about. What others decide by is published by the planner's actions.
+
+    Raises nothing, whatever goes wrong: it is for people, the tick is done, and the next one tells it again.
+    """
+    with suppress(Exception):
+        view = observed.cluster if observed is not None else None
+        shown = view.by_name[view.me].report if view is not None and view.me in view.by_name else None
+        news = report.news(shown, status) if shown is not None else None
+        if cluster is not None and news is not None:
+            cluster.report(*news)
 
 
 def _decision_for(error: KubenodeError) -> Decision:

@@ -32,6 +32,7 @@ class Follow:
     limit: timedelta
     quiet_since: float | None = None
     last: tuple[Row, ...] = ()
+    told_of_leaving: bool = False
 
     def run(self) -> ExitCode:
         """Look until there is an end, and say which. Ctrl-C ends the looking, and nothing else."""
@@ -42,10 +43,11 @@ class Follow:
             # The screen that changes is put away before the end is told.
             with closing(watch.sights()) as sights:
                 for sight in sights:
-                    done = self._judge(sight)
+                    # What was seen before the cluster went away has been judged.
+                    done = self._judge(sight) if not watch.trouble else None
                     if done is None and time.monotonic() - started > self.limit.total_seconds():
-                        missing = self._missing(sight)
-                        done = ExitCode.TRY_LATER, f"{shown(self.limit)} are over, and it is not done: {missing}."
+                        over = f"{shown(self.limit)} are over, and it is not done: {self._missing(sight)}."
+                        done = ExitCode.TRY_LATER, f"{over} {watch.trouble}".rstrip()
                     if done is not None:
                         break
                 else:
@@ -61,7 +63,11 @@ class Follow:
 
     def _judge(self, sight: Sight) -> tuple[ExitCode, str] | None:
         rows = sight.rows
-        end = end_of(rows, lagging(rows), halted=self.fleet.halted)
+        end = end_of(rows, lagging(rows), halted=self.fleet.halted, leaving=bool(sight.leaving))
+        if end is None and sight.leaving and not self.told_of_leaving:
+            self.told_of_leaving = True
+            who = statusview.listed(sight.leaving)
+            say(f"{who} is not in git any more, and still in the cluster: a control plane drains and removes it.")
         if end is End.ARRIVED:
             return ExitCode.OK, f"Every node is what commit {self.fleet.commit[:12]} says."
         if end is End.STUCK:
@@ -107,7 +113,8 @@ class Follow:
         return ExitCode.TRY_LATER, f"Every other node is there; nothing is heard of {self._missing(sight)}."
 
     def _missing(self, sight: Sight) -> str:
-        return statusview.listed([row.node for row in sight.rows if row.standing is not Standing.DONE])
+        waited = [row.node for row in sight.rows if row.standing is not Standing.DONE]
+        return statusview.listed([*waited, *(f"{name} (to leave the cluster)" for name in sight.leaving)])
 
     def _end(self, sight: Sight, code: ExitCode, said: str) -> ExitCode:
         if code is not ExitCode.OK:

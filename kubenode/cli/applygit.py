@@ -116,7 +116,7 @@ def check_builds_on(remote: Remote, commit: str) -> None:
 def new_commits(fleet: Path, old: str | None, new: str) -> tuple[Commit, ...]:
     """Return the commits that `new` has and `old` lacks, oldest first."""
     words = ("log", "--reverse", "--format=%H%x00%an%x00%s", new, *([f"^{old}"] if old else []), "--")
-    found = (line.split("\0", 2) for line in git(fleet, *words).text.splitlines())
+    found = (line.split("\0", 2) for line in git(fleet, *words).text.split("\n") if line)
     return tuple(Commit(oid, printable(author), printable(subject)) for oid, author, subject in found)
 
 

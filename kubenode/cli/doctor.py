@@ -199,7 +199,8 @@ def _remote(fleet: Path) -> Check:
         done = git(
             fleet, "ls-remote", "--quiet", "origin", "HEAD", check=False, environment={"GIT_TERMINAL_PROMPT": "0"}
         )
-        why = "" if done.returncode == 0 else done.stderr.decode(errors="replace").strip().splitlines()[-1]
+        said = done.stderr.decode(errors="replace").strip() or "git gives no reason"
+        why = "" if done.returncode == 0 else said.splitlines()[-1]
     except HostError as error:
         why = error.message
     return _answers("fleet", "remote origin", shown(url), shown(why))

@@ -70,7 +70,9 @@ def _switch(fleet: Path, reason: str, push: bool, remote: str | None, branch: st
     new = set_halted(files[FLEET_PATH], halted)
     commit = commit_document(fleet, files, FLEET_PATH, new, message) if new != files[FLEET_PATH] else None
     done = f"commit {commit[:12]}" if commit is not None else "it was so already, and nothing is committed"
-    pushed = push_head(fleet, remote, branch, commit) if push else f"not pushed: git{where(fleet)} push"
+    later = f"nodes know it once it is pushed: git{where(fleet)} push"
+    pushed = push_head(fleet, remote, branch, commit) if push else later
     if halted:
         say(WHAT_GOES_ON)
-    say(f"The fleet is {'halted' if halted else 'not halted any more'} ({done}; {pushed}).")
+    state = "halted" if halted else "not halted any more"
+    say(f"{'The fleet is' if push else 'In this clone the fleet is'} {state} ({done}; {pushed}).")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from kubenode.cli.options import Output
-from kubenode.cli.output import Format, print_json
+from kubenode.cli.output import Format, harmless, print_json
 from kubenode.errors import ExitCode
 
 
@@ -35,9 +35,9 @@ def reconcile(
     if output is Format.JSON:
         print_json("Tick", {"decision": tagged(result.decision), "status": plain(result.status)})
     else:
-        typer.echo(f"{result.status.phase}: {result.status.message}")
+        typer.echo(harmless(f"{result.status.phase}: {result.status.message}"))
         if result.status.hint:
-            typer.echo(f"Hint: {result.status.hint}")
+            typer.echo(harmless(f"Hint: {result.status.hint}"))
     if result.exit_code is not ExitCode.OK:
         raise typer.Exit(int(result.exit_code))
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -12,10 +13,12 @@ from typing import Any
 import typer
 
 from kubenode.errors import KubenodeError, Untrusted
+from kubenode.model.texts import printable
 
 API_VERSION = "cli.kubenode.dev/v1alpha1"
 WIDTH_OF_FILES = 100
 """Columns of a table when stdout is not a terminal."""
+_INVISIBLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ud800-\udfff]")
 
 
 class Format(StrEnum):
@@ -34,12 +37,19 @@ def prepare_streams() -> None:
 
 def print_json(kind: str, result: Mapping[str, Any]) -> None:
     """Print a versioned JSON document on stdout."""
-    typer.echo(json.dumps({"apiVersion": API_VERSION, "kind": kind, **result}, indent=2, ensure_ascii=False))
+    text = json.dumps({"apiVersion": API_VERSION, "kind": kind, **result}, indent=2, ensure_ascii=False)
+    # JSON escapes what is below the space only; a terminal also obeys some of these.
+    typer.echo(_INVISIBLE.sub(lambda it: f"\\u{ord(it[0]):04x}", text))
 
 
 def say(sentence: str) -> None:
     """Print a line of progress or the closing sentence on stderr."""
-    typer.echo(sentence, err=True)
+    typer.echo(harmless(sentence), err=True)
+
+
+def harmless(text: str) -> str:
+    """Return text in whose lines nothing is left that a terminal obeys: messages quote nodes, servers and programs."""
+    return text if text.isprintable() else "\n".join(printable(it.expandtabs(4)) for it in text.split("\n"))
 
 
 def conclude(text: str) -> None:
@@ -52,10 +62,10 @@ def conclude(text: str) -> None:
 
 def show_error(error: KubenodeError, lines: Sequence[str] = ()) -> None:
     """Print what went wrong, where, and what to do next, on stderr; `lines` say it at more length than one sentence."""
-    said = "\n".join(lines) or error
-    typer.echo(f"{styled('Error:', typer.colors.RED)} {said}", err=True)
+    said = "\n".join(lines) or str(error)
+    typer.echo(f"{styled('Error:', typer.colors.RED)} {harmless(said)}", err=True)
     if error.hint:
-        typer.echo(f"{styled('Hint:')} {error.hint}", err=True)
+        typer.echo(f"{styled('Hint:')} {harmless(error.hint)}", err=True)
 
 
 def show_refusal(
@@ -79,7 +89,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(harmless, row))
     probe = Console()
     width = None if probe.is_terminal else WIDTH_OF_FILES
     Console(width=width, markup=False, highlight=False).print(table)

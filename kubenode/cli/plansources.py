@@ -1,7 +1,6 @@
 """Where a plan's facts come from: the fleet repo, the cluster or a record, and what older commits explain."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -125,10 +124,10 @@ def read_observed(observed: Path) -> tuple[Report, ...]:
 
 
 def _look(kubeconfig: Path | None, context: str | None) -> "Live":
+    from kubenode.cli.statuslook import kubeconfig_of
     from kubenode.host.kube.live import look
 
-    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    place = kubeconfig or (Path(named) if named else Path.home() / ".kube/config")
+    place = kubeconfig_of(kubeconfig)
     if not place.exists():
         raise UsageError(
             f"there is nothing to plan from: {place} does not exist",

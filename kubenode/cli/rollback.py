@@ -71,7 +71,7 @@ def rollback(
         typer.confirm("Move it back nevertheless?", abort=True, err=True)
     commit = commit_document(fleet, files, path, new, message)
     pushed = push_head(fleet, remote, branch, commit) if push else f"not pushed yet; next: kubenode apply{where(fleet)}"
-    say(f"{channel} is back at {back} (commit {commit[:12]}, {pushed}).")
+    say(f"{'' if push else 'In this clone '}{channel} is back at {back} (commit {commit[:12]}, {pushed}).")
 
 
 def _version(text: str | None) -> "Version | None":

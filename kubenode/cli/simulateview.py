@@ -1,7 +1,6 @@
 """How a simulated rollout is shown: a table by wave, JSON, or a Gantt chart for mermaid."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,6 @@ from kubenode.errors import ExitCode
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kubenode.model.desired import DesiredState
     from kubenode.model.documents import FleetDocuments
     from kubenode.plan.observations import Report
     from kubenode.plan.simulate.rows import Row
@@ -38,9 +36,10 @@ def show_simulation(
 
     Raises FleetInvalid as `desired_state` does.
     """
+    from kubenode.fleet.desired import desired_states
     from kubenode.plan.simulate.run import simulate
 
-    timeline = simulate(_desired(documents, commit, known), documents.nodes, known, now)
+    timeline = simulate(desired_states(documents, commit, [it.node for it in known]), documents.nodes, known, now)
     if graph:
         typer.echo("\n".join(_gantt(timeline)))
     elif output is Format.JSON:
@@ -55,21 +54,11 @@ def show_simulation(
         return typer.Exit(int(ExitCode.FAILURE))
     if timeline.stuck:
         return typer.Exit(int(ExitCode.STUCK))
-    return typer.Exit(int(ExitCode.CHANGES if timeline.events and detailed_exitcode else ExitCode.OK))
-
-
-def _desired(documents: "FleetDocuments", commit: str, known: "Sequence[Report]") -> "dict[str, DesiredState]":
-    """Return the desired states by name; nodes of one pool differ by their names only."""
-    from kubenode.fleet.desired import desired_state
-
-    found: dict[str, DesiredState] = {}
-    firsts: dict[str, DesiredState] = {}
-    for name in (report.node for report in known):
-        node = documents.nodes.get(name)
-        first = firsts.get(node.pool) if node is not None else None
-        found[name] = replace(first, node=name) if first is not None else desired_state(documents, commit, name)
-        firsts.setdefault(found[name].pool, found[name])
-    return found
+    if timeline.events and detailed_exitcode:
+        return typer.Exit(int(ExitCode.CHANGES))
+    # As of a plan: what was not seen is never "nothing to do".
+    blind = not known or (timeline.unseen and detailed_exitcode)
+    return typer.Exit(int(ExitCode.TRY_LATER if blind else ExitCode.OK))
 
 
 # The table.

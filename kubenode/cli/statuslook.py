@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from kubenode.cli.clone import commit_of, committed, git, repository
 from kubenode.errors import UsageError
-from kubenode.plan.status import Commits, Row, Seen, Wanted, Word, rows, wave_of
+from kubenode.plan.kubernetes.rollout import wave_of
+from kubenode.plan.status import Commits, Row, Seen, Wanted, Word, rows
 
 if TYPE_CHECKING:
     from kubenode.host.kube.live import Live
@@ -27,12 +28,16 @@ MOST_HINTS = 20
 
 @dataclass(frozen=True)
 class Sight:
-    """One look: the nodes, worst first; Nodes that git does not know; what cannot be seen from here; when it was."""
+    """One look: the nodes, worst first; Nodes that git does not know; what cannot be seen from here; when it was.
+
+    `leaving`: nodes that are to leave the cluster, because git does not know them (any more) or not as its members.
+    """
 
     rows: tuple[Row, ...]
     at: datetime
     strangers: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,9 @@ def fleet_at(fleet: Path, commit: str) -> Fleet:
 def pushed_commit(fleet: Path, branch: str) -> str:
     """Return what the remote's branch had when it was last asked: what nodes can know. HEAD without such a branch."""
     repository(fleet)
-    for remote in ("origin", *git(fleet, "remote").text.split()):
+    # In the order in which `apply` chooses.
+    own = git(fleet, "config", f"branch.{branch}.remote", check=False).text.split()
+    for remote in (*own, "origin", *git(fleet, "remote").text.split()):
         name = f"refs/remotes/{remote}/{branch}"
         found = git(fleet, "rev-parse", "--verify", "--quiet", name, check=False).text.strip()
         if found:
@@ -130,7 +137,10 @@ def live_sight(fleet: Fleet, live: "Live", now: datetime) -> Sight:
             continue
         seen[name] = Seen(words.get(name, Word()), member, *_leases(live.view, name), silent=live.silent.get(name, ""))
     strangers = tuple(it.name for it in live.view.nodes if it.name not in fleet.wanted)
-    return Sight(rows(fleet.wanted, seen, fleet.commits, now), now, strangers, live.unseen)
+    members = {name for name, it in fleet.wanted.items() if it.role is not Role.STANDALONE}
+    # As control planes decide it (`kubenode.plan.kubernetes.upkeep`): who never reported is left alone.
+    leaving = tuple(it.name for it in live.view.nodes if it.name not in members and it.report is not None)
+    return Sight(rows(fleet.wanted, seen, fleet.commits, now), now, strangers, live.unseen, leaving)
 
 
 def _words(fleet: Fleet, live: "Live", now: datetime) -> dict[str, Word]:
@@ -237,6 +247,7 @@ def _own(view: "ClusterView | None", node: str) -> "ClusterNode | None":
 def _statuses(observed: Path) -> "Iterable[NodeStatus]":
     from kubenode.model.restore import restore
     from kubenode.model.state import NodeStatus
+    from kubenode.model.texts import harmless
 
     name = "stdin" if str(observed) == "-" else str(observed)
     hint = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
@@ -251,7 +262,7 @@ def _statuses(observed: Path) -> "Iterable[NodeStatus]":
         raise UsageError(f"{name} has no observation", hint=hint)
     for number, item in enumerate(items, 1):
         try:
-            yield restore(NodeStatus, item)
+            yield restore(NodeStatus, harmless(item))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             what = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise UsageError(f"observation {number} of {name} cannot be used: {what}", hint=hint) from error

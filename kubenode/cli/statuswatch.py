@@ -69,21 +69,23 @@ class Watch:
     said: dict[str, str] = field(default_factory=dict)
 
     def sights(self) -> Generator[Sight, None, None]:
-        """Yield every sight that could be had, for ever. Raises KubenodeError when there was none at all."""
+        """Yield what is seen, for ever; while there is `trouble`, what was seen last, again and again.
+
+        Raises KubenodeError when nothing was ever seen.
+        """
         screen = console(stderr=True)
         yield from self._on_screen(screen) if screen.is_terminal else self._in_lines()
 
-    def _looks(self) -> Iterator[Sight | None]:
+    def _looks(self) -> Iterator[Sight]:
         while True:
             try:
                 self.last, self.trouble = self.look(), ""
-                yield self.last
             except KubenodeError as error:
                 # An API server that has just started refuses what it will allow in a moment.
                 if self.last is None:
                     raise
                 self.trouble = f"The cluster cannot be seen now; this is what was seen last. ({error.message})"
-                yield None
+            yield self.last
             time.sleep(LOOK_SECONDS * (1 + len(self.last.rows) // NODES_PER_LOOK))
 
     def _on_screen(self, screen: "Console") -> Iterator[Sight]:
@@ -93,16 +95,12 @@ class Watch:
 
         with Live(console=screen, auto_refresh=False, transient=True, vertical_overflow="ellipsis") as live:
             for sight in self._looks():
-                assert self.last is not None
                 shown = [Text(it, style="bold") for it in (self.title,) if it]
                 shown += [Text(it, style="yellow") for it in (self.trouble,) if it]
-                parts = _parts(self.fleet, self.last, screen.width, most=max(0, screen.height - _LINES_AROUND))
-                end = Text(
-                    f"{self.last.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, self.last)} Ctrl-C stops looking."
-                )
+                parts = _parts(self.fleet, sight, screen.width, most=max(0, screen.height - _LINES_AROUND))
+                end = Text(f"{sight.at:%H:%M:%S} UTC. {statusview.sentence(self.fleet, sight)} Ctrl-C stops looking.")
                 live.update(Group(*shown, *parts, end), refresh=True)
-                if sight is not None:
-                    yield sight
+                yield sight
 
     def _in_lines(self) -> Iterator[Sight]:
         trouble = ""
@@ -110,9 +108,7 @@ class Watch:
             if self.trouble and not trouble:
                 say(self.trouble)
             trouble = self.trouble
-            if sight is None:
-                continue
-            for line in changes(self.said, sight):
+            for line in changes(self.said, sight) if not trouble else ():
                 say(line)
             yield sight
 

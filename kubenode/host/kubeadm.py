@@ -20,6 +20,7 @@ from kubenode.errors import HostError
 from kubenode.host.files import host_errors, make_folder, write_atomically
 from kubenode.host.paths import Paths
 from kubenode.host.process import Completed, ProcessFailed, run
+from kubenode.model.texts import redacted
 
 FIRST_MINOR, LAST_MINOR = 20, 37
 PATCHES_IN_DOCUMENTS = 22
@@ -274,6 +275,7 @@ class Kubeadm:
             said += error.completed.stderr.decode(errors="replace") if error.completed else ""
             hint = next((hint for words, hint in _HINTS if words in said), error.hint)
             words = takewhile(lambda word: not word.startswith("-"), arguments)
+            # Journal, status and the node's Node repeat this; the log, for root only, has it whole.
             raise HostError(
-                f"kubeadm {' '.join(words)} failed: {error.message}", hint=hint or f"See {self.log}."
+                f"kubeadm {' '.join(words)} failed: {redacted(error.message)}", hint=hint or f"See {self.log}."
             ) from error

@@ -3,11 +3,12 @@
 The versions are those of the environment that runs the build, so what was tested is what is shipped.
 """
 
+import ast
 import hashlib
 import importlib.metadata
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +32,8 @@ TARGET = {
 PLATFORM = "x86_64-manylinux_2_28"
 NOT_ON_NODES = frozenset({"bcrypt", "gitpython", "jsonschema", "packaging", "uv"})
 """What only laptops and builders import: `validate` and this module."""
-LAPTOP_ONLY = frozenset({"_data", "image", "lab", "__main__.py"})
-"""What a node does not import, at the top of the kubenode package."""
-NODE_CLI = frozenset(
-    {"__init__.py", "agent.py", "app.py", "cluster.py", "node.py", "options.py", "output.py", "wire.py"}
-)
-"""All that a node imports of `kubenode.cli`: what is not named here is for laptops and builders."""
+ENTRY = "kubenode.cli.agent"
+"""What /usr/bin/kubenode of an image runs."""
 JUNK = ("**/__pycache__", "**/tests", "bin", "**/*.pyi", "**/py.typed", ".lock", "**/*.dist-info/RECORD")
 
 
@@ -108,7 +105,7 @@ def install_dependencies(pins: tuple[Pin, ...], cache: Path) -> Path:
 
 
 def make_tree(agent_source: Path, pins: tuple[Pin, ...], cache: Path, target: Path) -> None:
-    """Lay out `/usr/lib/kubenode` below `target`: the package, its schemas, its dependencies."""
+    """Lay out `/usr/lib/kubenode` below `target`: what the agent imports of the package, and its dependencies."""
     library = target / "usr/lib/kubenode"
     shutil.copytree(install_dependencies(pins, cache), library, symlinks=True)
     for pattern in JUNK:
@@ -117,22 +114,45 @@ def make_tree(agent_source: Path, pins: tuple[Pin, ...], cache: Path, target: Pa
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    package = library / "kubenode"
-    shutil.copytree(agent_source, package, ignore=_only_the_agent(agent_source))
-    schemas = next((p for p in (agent_source / "_data/schemas", agent_source.parent / "schemas") if p.is_dir()), None)
-    if schemas is not None:
-        shutil.copytree(schemas, package / "_data/schemas")
+    for path in imported(agent_source).values():
+        copy = library / "kubenode" / path.relative_to(agent_source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
 
 
-def _only_the_agent(source: Path) -> Callable[[str, list[str]], set[str]]:
-    """Return what copytree shall leave out: caches, package data, and what only laptops import."""
+def imported(package: Path, entry: str = ENTRY) -> dict[str, Path]:
+    """Return the modules of a package that one of them imports, itself included, with their files, by name.
 
-    def ignore(folder: str, names: list[str]) -> set[str]:
-        left_out = {"__pycache__"}
-        if Path(folder) == source:
-            left_out |= LAPTOP_ONLY
-        elif Path(folder) == source / "cli":
-            left_out |= set(names) - NODE_CLI
-        return left_out & set(names)
+    Imports inside functions count, those for type checkers do not. Raises HostError when the entry is not there.
+    """
+    root = package.parent
+    found: dict[str, Path] = {}
+    todo = [entry]
+    while todo:
+        name = todo.pop()
+        place = root.joinpath(*name.split("."))
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if name in found or not path.is_file():
+            continue  # `from kubenode.errors import HostError` may name a module or something in one.
+        found[name] = path
+        parent = name.rpartition(".")[0]
+        todo += [it for it in (parent, *_imports(ast.parse(path.read_bytes()))) if it.split(".")[0] == package.name]
+    if entry not in found:
+        raise HostError(f"{package} has no {entry}", hint="Name the folder of the kubenode package.")
+    return dict(sorted(found.items()))
 
-    return ignore
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the names of all that may be a module."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.Import(names):
+                yield from (it.name for it in names)
+            case ast.ImportFrom(str(module), names):
+                yield module
+                yield from (f"{module}.{it.name}" for it in names)
+            case ast.If(ast.Name("TYPE_CHECKING"), _, otherwise):
+                for it in otherwise:
+                    yield from _imports(it)
+            case _:
+                yield from _imports(node)

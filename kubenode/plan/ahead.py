@@ -16,7 +16,7 @@ from kubenode.model.observed import Slot
 from kubenode.plan import slots, windows
 from kubenode.plan.backoff import in_words, step_of
 from kubenode.plan.kubernetes import leases
-from kubenode.plan.kubernetes.rollout import count
+from kubenode.plan.kubernetes.rollout import wave_of
 from kubenode.plan.node import Node, kubernetes_of
 
 _ITS_TURN = frozenset(("TooManyUnavailable", "LeaseHeld", "NoLease", "PodsUnknown", "DrainFailed", "Draining"))
@@ -71,13 +71,9 @@ def waves(node: Node) -> dict[str, Wave]:
     if cluster is None:
         return {}
     peers, rollout = cluster.pools[node.desired.pool], cluster.rollouts[node.desired.pool]
-    sizes = sorted({min(count(amount, len(peers), up=True), len(peers)) for amount in rollout.waves})
-    sizes = [*sizes, len(peers)] if sizes[-1] < len(peers) else sizes
-    found = {}
-    for place, peer in enumerate(peers):
-        number = next(index for index, size in enumerate(sizes, 1) if place < size)
-        found[peer.name] = Wave(number, len(sizes), rollout.soak)
-    return found
+    return {
+        peer.name: Wave(*wave_of(place, len(peers), rollout.waves), rollout.soak) for place, peer in enumerate(peers)
+    }
 
 
 def window(node: Node) -> str:

@@ -15,13 +15,15 @@ class End(Enum):
     HALTED = "every node knows the commit, and the fleet is halted"
 
 
-def end_of(rows: Sequence[Row], behind: frozenset[str], *, halted: bool) -> End | None:
+def end_of(rows: Sequence[Row], behind: frozenset[str], *, halted: bool, leaving: bool = False) -> End | None:
     """Return how the rollout has ended, None while it goes on. `behind`: nodes that follow an older commit still.
 
     A node that does not answer ends nothing by itself: it may be restarting. Neither does one that is stuck while
-    others get on, or have not looked at the commit yet.
+    others get on, or have not looked at the commit yet. `leaving`: whether nodes that git does not want are there.
     """
     standings = {row.standing for row in rows}
+    if leaving and standings <= {Standing.DONE, Standing.UNSEEN}:
+        return End.HALTED if halted else None
     if standings <= {Standing.DONE}:
         return End.ARRIVED
     if Standing.BUSY in standings or behind:

@@ -171,7 +171,7 @@ def backing_off(what: str, attempt: Attempt, span: timedelta, now: datetime) -> 
     since = now - attempt.last
     # A time of failure in the future means that the clock was set back: waiting for it could take years.
     if timedelta(0) <= since < span:
-        until = _later(now, span - since)
+        until = later(now, span - since)
         return Wait(
             "Backoff",
             f"{what} has failed {_times(attempt)}; the next try is at {until:%H:%M:%S} UTC{_last_error(attempt)}.",
@@ -188,7 +188,8 @@ def _last_error(attempt: Attempt) -> str:
     return f" (last: {attempt.error.rstrip('.')})" if attempt.error else ""
 
 
-def _later(now: datetime, span: timedelta) -> datetime:
+def later(now: datetime, span: timedelta) -> datetime:
+    """Return `now + span`, or the last moment there is: times come from clocks that may be wrong, and from others."""
     try:
         return now + span
     except OverflowError:

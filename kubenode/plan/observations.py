@@ -17,6 +17,7 @@ from kubenode.model.observed import Observed
 from kubenode.model.plain import Plain, bare
 from kubenode.model.restore import restore
 from kubenode.model.state import NodeStatus
+from kubenode.model.texts import harmless, redacted
 
 MAX_ACCOUNT = 8 << 10
 """Bytes. Every Node is read by every agent at every tick, with its annotations."""
@@ -44,19 +45,24 @@ class Report:
 def account(status: NodeStatus) -> str:
     """Return a node's account: JSON of at most MAX_ACCOUNT bytes (ASCII), the same for the same facts.
 
-    One that would be larger says so and nothing else: half of a journal would make others decide differently.
+    One that would be larger says so and nothing else: half of a journal would make others decide differently. Secrets
+    that programs print are taken out: whoever may read Nodes reads this.
     """
-    document: dict[str, Plain] = {"node": status.node, "message": status.message[:_SENTENCE]}
+    document: dict[str, Plain] = {"node": status.node, "message": redacted(status.message)[:_SENTENCE]}
     if status.observed is not None:
         document["observed"] = bare(replace(status.observed, cluster=None, answers=()))
         if status.observed.cluster is not None and status.observed.cluster.etcd is not None:
             document["etcd"] = bare(status.observed.cluster.etcd)
-    attempts = {key: replace(it, error=it.error[:_ERROR]) for key, it in status.attempts.items()}
+    attempts = {key: replace(it, error=redacted(it.error)[:_ERROR]) for key, it in status.attempts.items()}
     document |= {
         "attempts": bare(attempts),
         "superseded": status.superseded,
         "poisoned": bare(tuple(replace(it, reason="") for it in status.poisoned)),
-        "conditions": [bare(it) for it in status.conditions if (it.type, it.status) == ("Fresh", "False")],
+        "conditions": [
+            bare(replace(it, message=redacted(it.message)[:_SENTENCE]))
+            for it in status.conditions
+            if (it.type, it.status) == ("Fresh", "False")
+        ],
     }
     written = _json({key: value for key, value in document.items() if value not in (None, {}, [])})
     if len(written) > MAX_ACCOUNT:
@@ -82,8 +88,12 @@ def reports(document: object) -> tuple[Report, ...]:
 
 
 def read(item: object) -> Report:
-    """Read one document, a status.json or an account. Raises ValueError saying what is wrong with it."""
+    """Read one document, a status.json or an account. Raises ValueError saying what is wrong with it.
+
+    A node writes what it likes: every text is one printable line afterwards.
+    """
     try:
+        item = harmless(item)
         if not isinstance(item, dict):
             raise ValueError("it is no JSON object")
         if item.get("observed") is None:

@@ -14,7 +14,6 @@ from kubenode.model.documents import Release, Role
 from kubenode.model.kubernetes import ClusterNode, KubernetesVersion
 from kubenode.model.observed import Slot
 from kubenode.model.version import Version
-from kubenode.plan.kubernetes.rollout import count
 
 LOOKS_EVERY = timedelta(minutes=6)
 """At the latest after so long a node looks again: five minutes after a tick, half a minute of jitter, and the tick."""
@@ -141,13 +140,6 @@ def rows(wanted: Mapping[str, Wanted], seen: Mapping[str, Seen], commits: Commit
     """Return every declared node, worst first, then by pool and name. `now` is aware, in UTC."""
     found = [_row(node, what, seen.get(node, Seen()), commits, now) for node, what in wanted.items()]
     return tuple(sorted(found, key=lambda it: (it.standing, not it.notes, it.wanted.pool, it.node)))
-
-
-def wave_of(place: int, size: int, waves: Sequence[str]) -> tuple[int, int]:
-    """Return (wave, number of waves), from 1, of the node at a place (from 0) of a pool of this size."""
-    reach = sorted({min(count(amount, size, up=True), size) for amount in waves})
-    own = next((number for number, it in enumerate(reach, 1) if place < it), len(reach))
-    return own, len(reach)
 
 
 def _row(node: str, wanted: Wanted, seen: Seen, commits: Commits, now: datetime) -> Row:

@@ -5,6 +5,8 @@ from datetime import timedelta
 import pytest
 
 from kubenode.agent import report
+from kubenode.agent.tick import tell_the_others
+from kubenode.errors import HostError
 from kubenode.model.decision import (
     Act,
     ActivateSlot,
@@ -23,6 +25,7 @@ from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
 from kubenode.plan.observations import digest, read
 from tests.sim.facts import NOW, desired, entry, observed, release
+from tests.sim.situations import worker
 
 NEW = release("2.0")
 EMPTY = Journal()
@@ -100,3 +103,37 @@ def test_a_node_tells_what_is_new_and_repeats_itself_now_and_then():
         replace(status, at=NOW - timedelta(hours=1)),
     ):
         assert report.news(shown, changed) is not None
+
+
+class Hands:
+    """A cluster that takes reports, or fails as it is told."""
+
+    def __init__(self, error: Exception | None = None):
+        self.error = error
+        self.told = []
+
+    def report(self, *told):
+        self.told.append(told)
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [HostError("refused"), ValueError("our mistake"), RecursionError(), OSError(28, "")])
+def test_a_tick_never_fails_because_it_cannot_tell(error):
+    see = worker("running").see
+    hands = Hands(error)
+    tell_the_others(hands, see, NodeStatus("w-1", NOW, None, "Up to date", "All is well.", observed=see))
+    assert len(hands.told) == 1
+    broken = NodeStatus("w-1", NOW, None, "Up to date", 7, observed=see)
+    tell_the_others(hands, see, broken)
+    assert len(hands.told) == 1, "what cannot be written down is not told"
+
+
+def test_without_a_cluster_nobody_is_told():
+    see = worker("running").see
+    status = NodeStatus("w-1", NOW, None, "Up to date", "All is well.", observed=see)
+    tell_the_others(None, see, status)
+    for unseen in (None, replace(see, cluster=None)):
+        hands = Hands()
+        tell_the_others(hands, unseen, status)
+        assert hands.told == []

@@ -40,7 +40,11 @@ def test_a_halt_is_one_signed_commit_with_its_reason(world: World) -> None:
     assert world.git("log", "-1", "--format=%s|%b") == "Halt the fleet|disks are full"
     assert world.run("trust", "verify", "--anchor", world.anchor).code == 0
     assert "control planes between two Kubernetes versions finish" in done.err
-    assert done.last == f"The fleet is halted (commit {world.head[:12]}; not pushed: git -C '{world.fleet}' push)."
+    # Nobody may go to bed over a halt that no node knows of.
+    assert done.last == (
+        f"In this clone the fleet is halted (commit {world.head[:12]}; nodes know it once it is pushed: "
+        f"git -C '{world.fleet}' push)."
+    )
 
 
 def test_resume_takes_a_halt_back_to_the_letter(world: World) -> None:
@@ -48,7 +52,7 @@ def test_resume_takes_a_halt_back_to_the_letter(world: World) -> None:
     halt(world)
     done = world.run("resume")
     assert (done.code, world.git("show", "HEAD:fleet.yaml")) == (0, before)
-    assert done.last.startswith("The fleet is not halted any more (commit ")
+    assert done.last.startswith("In this clone the fleet is not halted any more (commit ")
 
 
 def test_halting_twice_commits_once(world: World) -> None:
@@ -74,6 +78,22 @@ def test_what_a_push_takes_along_is_named(world: World, origin: Path) -> None:
     assert done.code == 0
     assert "This also pushes 1 commit:" in done.err and f"Promote {NEW} to nightly (operator)" in done.err
     assert done.err.count("Halt the fleet (") == 0
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x0c", "\x85", "\x1b[2J"])
+def test_an_odd_subject_keeps_no_halt_from_being_pushed(world: World, origin: Path, odd: str) -> None:
+    """Python breaks lines where git does not; what others write in a subject must not end an emergency."""
+    world.git("commit", "--quiet", "--allow-empty", "--message", f"One{odd}two")
+    done = halt(world, "--push")
+    assert done.code == 0, done.err
+    assert "This also pushes 1 commit:" in done.err and odd not in done.err
+
+
+def test_an_operator_who_wants_to_see_signatures_in_the_log_can_push(world: World, origin: Path) -> None:
+    world.git("config", "log.showSignature", "true")
+    assert world.run("promote", NEW, "nightly").code == 0
+    done = halt(world, "--push")
+    assert done.code == 0 and f"Promote {NEW} to nightly (operator)" in done.err, done.err
 
 
 def test_a_halt_needs_a_reason(world: World) -> None:

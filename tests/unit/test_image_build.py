@@ -109,19 +109,40 @@ def test_dependencies_are_pinned_and_name_no_development_tool():
     assert str(pins["httpx"]).startswith("httpx==")
 
 
-def test_agent_tree_holds_package_schemas_and_wheels(tmp_path: Path):
+def test_agent_tree_holds_what_the_agent_imports_and_wheels(tmp_path: Path):
     pins = (Pin("thing", "1"),)
     wheels = tmp_path / "cache/python" / cache_key(pins) / "thing"
     wheels.mkdir(parents=True)
     (wheels / "__init__.py").touch()
     (wheels / "tests").mkdir()
     source = tmp_path / "checkout/kubenode"
-    (source / "__pycache__").mkdir(parents=True)
-    (source / "__init__.py").touch()
-    (tmp_path / "checkout/schemas").mkdir()
-    (tmp_path / "checkout/schemas/a.json").touch()
+    files = {
+        "__init__.py": "",
+        "cli/__init__.py": "",
+        "cli/agent.py": "from kubenode.plan import decide\n",
+        "cli/main.py": "import kubenode.lab\n",
+        "plan/__init__.py": "",
+        "plan/decide.py": "def late():\n    import kubenode.errors, thing\n",
+        "plan/status.py": "",
+        "errors.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from kubenode import lab\n",
+        "lab.py": "",
+        "__pycache__/errors.pyc": "",
+    }
+    for name, text in files.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
     make_tree(source, pins, tmp_path / "cache", tmp_path / "target")
     library = tmp_path / "target/usr/lib/kubenode"
     found = sorted(str(p.relative_to(library)) for p in library.rglob("*") if p.is_file())
-    assert found == ["kubenode/__init__.py", "kubenode/_data/schemas/a.json", "thing/__init__.py"]
+    assert found == [
+        "kubenode/__init__.py",
+        "kubenode/cli/__init__.py",
+        "kubenode/cli/agent.py",
+        "kubenode/errors.py",
+        "kubenode/plan/__init__.py",
+        "kubenode/plan/decide.py",
+        "thing/__init__.py",
+    ]
     assert not (library / "thing/tests").exists()
+    with pytest.raises(HostError, match=r"has no kubenode\.cli\.agent"):
+        make_tree(source / "plan", pins, tmp_path / "cache", tmp_path / "other")

@@ -161,6 +161,17 @@ def test_a_failure_says_what_kubeadm_said_and_what_to_do(kubeadm: Kubeadm) -> No
     assert kubeadm.log.stat().st_mode & 0o777 == 0o600, "init prints a bootstrap token"
 
 
+def test_a_failure_quotes_no_secrets(kubeadm: Kubeadm) -> None:
+    """What it says goes into the journal, status.json and the node's account, which every node may read."""
+    folder = kubeadm.binary.parent
+    said = ("kubeadm join --token abcdef.0123456789abcdef", "Using certificate key:", "a1" * 32, "timed out")
+    (folder / "says").write_text("\n".join(said))
+    (folder / "code").write_text("1")
+    with pytest.raises(HostError, match="timed out") as caught:
+        kubeadm.init(b"secret")
+    assert "0123456789abcdef" not in caught.value.message and "a1a1" not in caught.value.message
+
+
 def test_copies_of_etcd_are_deleted_after_an_upgrade(kubeadm: Kubeadm) -> None:
     tmp = kubeadm.paths.kubernetes / "tmp"
     (tmp / "kubeadm-backup-etcd-2026-11-25-01-02-03/etcd/member").mkdir(parents=True)

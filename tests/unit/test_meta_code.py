@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubenode.image.agent_tree import LAPTOP_ONLY, NODE_CLI, NOT_ON_NODES
+from kubenode.image.agent_tree import NOT_ON_NODES, imported
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "kubenode"
@@ -75,17 +75,25 @@ print(*sorted(name for name in sys.modules if name.split('.')[0] in {heavy!r}))
 HEAVY = ("sigstore", "git", "httpx", "ruamel", "cryptography")
 
 
+ON_NODES = imported(PACKAGE)
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def missing_on_nodes() -> list[str]:
-    commands = {path.name for path in (PACKAGE / "cli").glob("*.py")} - NODE_CLI
-    inside = [f"kubenode.{name.removesuffix('.py')}" for name in LAPTOP_ONLY]
-    inside += [f"kubenode.cli.{name.removesuffix('.py')}" for name in commands]
     modules = {"gitpython": "git"}
+    inside = {module_of(path) for path in SOURCES} - set(ON_NODES)
     return sorted([*inside, *(modules.get(name, name) for name in NOT_ON_NODES)])
 
 
-def test_what_is_named_exists() -> None:
-    named = [*(PACKAGE / name for name in LAPTOP_ONLY - {"_data"}), *(PACKAGE / "cli" / name for name in NODE_CLI)]
-    assert [path for path in named if not path.exists()] == []
+@pytest.mark.parametrize(
+    "name", ["cli.main", "cli.plan", "image", "lab", "plan.status", "plan.simulate", "host.kube.live", "fleet.validate"]
+)
+def test_what_only_laptops_use_is_in_no_image(name: str) -> None:
+    assert f"kubenode.{name}" in {module_of(path) for path in SOURCES}
+    assert f"kubenode.{name}" not in ON_NODES
 
 
 def blocked(rest: str) -> "subprocess.CompletedProcess[str]":
@@ -94,7 +102,7 @@ def blocked(rest: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_the_agent_imports_only_what_nodes_have() -> None:
-    done = blocked("".join(f"importlib.import_module({name!r})\n" for name in USED_LATE))
+    done = blocked("".join(f"importlib.import_module({name!r})\n" for name in (*USED_LATE, *ON_NODES)))
     assert done.returncode == 0, done.stderr
 
 

@@ -84,6 +84,31 @@ def test_an_account_is_small_and_the_same_for_the_same_facts() -> None:
         read(json.loads(written))
 
 
+def test_an_account_has_no_secrets() -> None:
+    """Every node, and whoever may read Nodes, reads it; errors quote programs, and not every one of them is ours."""
+    secret = "abcdef.0123456789abcdef"
+    words = f"{'x ' * 55}{secret} and {'y ' * 185}{secret}"
+    fresh = Condition("Fresh", "False", "Stale", f"{secret} is old")
+    status = replace(
+        status_of(worker("running")), message=words, attempts={"join:x": Attempt(1, NOW, words)}, conditions=(fresh,)
+    )
+    assert "abcdef" not in account(status)
+
+
+def test_words_of_a_node_cannot_play_with_a_terminal() -> None:
+    fresh = Condition("Fresh", "False", "Stale", "\x1b[2Jstale\nvery")
+    status = replace(
+        status_of(worker("running")),
+        message="\x1b]0;me\x07\u202e\ud800",
+        attempts={"fetch:\x1b[31m": Attempt(1, NOW, "one\ntwo \x9b2J", "\x1b")},
+        conditions=(fresh,),
+    )
+    (report,) = looked(worker("running"), account(status)).reports
+    assert report.stale == "\\x1b[2Jstale very"
+    assert repr(report).isprintable() and "'\\x1b" not in repr(report)
+    assert report.journal.attempts["fetch:\\x1b[31m"].error == "one two \\x9b2J"
+
+
 def test_bare_values_are_restored() -> None:
     for situation in (plane("saved"), worker("activated")):
         see = replace(situation.see, cluster=None)

@@ -1,7 +1,7 @@
 """The rules for members of a cluster, one by one: what is done at each stage, and what each obstacle is called."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -755,6 +755,14 @@ def test_requests_that_follow_from_git_are_approved():
 )
 def test_other_requests_are_left_for_a_person(request_):
     assert approvable((request_,), PLANE.want.cluster) == frozenset()
+
+
+def test_a_node_that_claims_to_have_arrived_at_the_end_of_time_fails_nobody() -> None:
+    """Every node of the pool reads that report: none may end its tick with a traceback over it."""
+    it = worker("prepared", "w-3").rollout("workers", waves=("1", "100%"), soak=timedelta(minutes=30))
+    last = datetime.max.replace(tzinfo=UTC)
+    decision = it.report("w-1", release=R2.version, root_hash=R2.root_hash, since=last).decide()
+    assert isinstance(decision, Wait) and decision.reason == "Soaking"
 
 
 def test_a_member_that_cannot_ask_its_cluster_says_so():

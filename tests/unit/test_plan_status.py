@@ -13,6 +13,7 @@ from kubenode.model.documents import Release, Role
 from kubenode.model.kubernetes import ClusterNode, KubernetesVersion
 from kubenode.model.version import Version
 from kubenode.plan.arrival import End, end_of, lagging
+from kubenode.plan.kubernetes.rollout import wave_of
 from kubenode.plan.status import (
     LOOKS_EVERY,
     OLD_AFTER,
@@ -25,7 +26,6 @@ from kubenode.plan.status import (
     folded,
     rows,
     shown,
-    wave_of,
 )
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -126,7 +126,10 @@ def test_what_a_node_said_of_an_older_commit_is_not_its_phase_now() -> None:
         (4, ("1", "50%", "100%"), [(1, 3), (2, 3), (3, 3), (3, 3)]),
         (3, ("1", "25%", "100%"), [(1, 2), (2, 2), (2, 2)]),
         (2, ("100%",), [(1, 1), (1, 1)]),
-        (2, ("1",), [(1, 1), (1, 1)]),
+        # As the planner has it: the second waits for the first.
+        (2, ("1",), [(1, 2), (2, 2)]),
+        (4, ("1", "25%"), [(1, 2), (2, 2), (2, 2), (2, 2)]),
+        (1, (), [(1, 1)]),
     ],
 )
 def test_waves_that_reach_no_further_are_none(size: int, waves: tuple[str, ...], expected: list[object]) -> None:

@@ -161,6 +161,65 @@ def test_a_limit_of_time_is_no_success(cluster: Cluster, monkeypatch: pytest.Mon
     assert "Look again: kubenode status --watch" in done.last
 
 
+def test_a_limit_of_time_also_ends_it_when_the_cluster_is_gone(
+    cluster: Cluster, script: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that never comes back must not keep a script for ever."""
+    from types import SimpleNamespace
+
+    from kubenode.errors import TryLater
+
+    hours: list[int] = []
+
+    def away() -> None:
+        hours.append(1)
+        assert len(hours) < 9, "nothing ends it"
+        raise TryLater("https://k8s.example.net:6443 cannot be reached")
+
+    monkeypatch.setattr(applyfollow, "time", SimpleNamespace(monotonic=lambda: 3600.0 * len(hours)))
+    cluster.promote()
+    script += [nothing, *[away] * 9]
+    done = apply(cluster, "--yes", "--timeout", "2h")
+    assert (done.code, len(hours)) == (75, 3)
+    assert "2h are over" in done.last and "cannot be seen now" in done.last
+
+
+def test_who_left_git_is_waited_for_until_it_has_left_the_cluster(cluster: Cluster, script: list[Step]) -> None:
+    """`every node is what the commit says` is not true while a node is there that the commit took out."""
+    (cluster.world.fleet / "nodes/worker-3.yaml").unlink()
+    cluster.world.git("commit", "--quiet", "--all", "--message", "worker-3 goes")
+    others = [it for it in EVERY if it != "worker-3"]
+    seen: list[str] = []
+
+    def arrived() -> None:
+        seen.append("arrived")
+        for node in others:
+            cluster.tell(node, OLD)
+
+    def gone() -> None:
+        seen.append("gone")
+        cluster.kube.admin.delete("/api/v1/nodes/worker-3")
+
+    script += [arrived, nothing, gone]
+    done = apply(cluster, "--yes")
+    assert (done.code, seen) == (0, ["arrived", "gone"]), done.err
+    assert "worker-3 is not in git any more, and still in the cluster" in done.err
+
+
+def test_who_does_not_leave_is_named_when_time_is_over(cluster: Cluster, script: list[Step]) -> None:
+    (cluster.world.fleet / "nodes/worker-3.yaml").unlink()
+    cluster.world.git("commit", "--quiet", "--all", "--message", "worker-3 goes")
+    for node in EVERY:
+        cluster.tell(node, OLD, commit=cluster.world.head)
+    done = apply(cluster, "--yes", "--timeout", "0s")
+    assert done.code == 75 and "it is not done: worker-3 (to leave the cluster)." in done.last
+
+
+def test_a_node_of_somebody_else_keeps_nobody_waiting(cluster: Cluster) -> None:
+    cluster.join("stranger")
+    assert apply(cluster, answer="").code == 0
+
+
 def test_ctrl_c_detaches_and_the_rollout_goes_on(cluster: Cluster, script: list[Step]) -> None:
     cluster.promote()
 

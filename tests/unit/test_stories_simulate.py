@@ -71,7 +71,7 @@ def test_a_chart_for_the_change_request(lab: Lab) -> None:
     assert done.code == 0, done.err
     head, *body = done.out.splitlines()
     assert head == "gantt"
-    assert "    section workers 1/3" in body
+    assert "    section workers 1/2" in body
     tasks = [line for line in body if re.search(r"\d{2}:\d{2}:\d{2}$", line)]
     assert len(tasks) > 15
     for task in tasks:
@@ -139,10 +139,19 @@ def test_another_language_of_charts_is_refused(lab: Lab) -> None:
     assert "mermaid" in done.err
 
 
-def simulated(world: World, status: Any) -> Done:
+def simulated(world: World, status: Any, *words: str) -> Done:
     path = world.top / "status.json"
     path.write_text(json.dumps(status))
-    return world.run("plan", "--simulate", "--observed", path)
+    return world.run("plan", "--simulate", "--observed", path, *words)
+
+
+def test_nothing_to_do_is_not_said_to_a_script_when_a_machine_was_not_seen(world: World) -> None:
+    seen = (world.fleet / "nodes/edge-1.yaml").read_text()
+    (world.fleet / "nodes/edge-2.yaml").write_text(seen.replace("edge-1", "edge-2"))
+    world.git("add", "--all")
+    world.git("commit", "--quiet", "--message", "Another machine")
+    assert simulated(world, world.status(FIRST), "--detailed-exitcode").code == 75
+    assert simulated(world, world.status(FIRST)).code == 0
 
 
 def test_one_machine_before_and_after_a_promotion(world: World) -> None:

@@ -172,6 +172,14 @@ def test_a_halted_fleet_says_that_it_is(cluster: Cluster) -> None:
     assert cluster.run("status", "-o", "json").json["halted"] is True
 
 
+def test_the_remote_that_apply_pushes_to_is_the_one_that_counts(cluster: Cluster) -> None:
+    git = cluster.world.git
+    git("remote", "add", "nodes", str(cluster.origin))
+    cluster.promote()
+    git("push", "--quiet", "--set-upstream", "nodes", "main")
+    assert cluster.run("status", "-o", "json").json["commit"] == cluster.world.head == cluster.pushed
+
+
 def test_nodes_that_git_does_not_know_are_named(cluster: Cluster) -> None:
     cluster.join("stranger")
     done = cluster.run("status")
@@ -253,6 +261,24 @@ def test_a_machine_that_refuses_a_commit_is_stuck(world: World) -> None:
     done = recorded(world, fresh(world, OLD, conditions=[condition], hint="Look at who signed it."))
     assert done.code == 4
     assert "edge-1 is stuck: commit ab is a stranger's" in done.out and "Next: Look at who signed it." in done.out
+
+
+def test_hostile_words_of_a_record_do_not_reach_the_terminal(world: World) -> None:
+    words = "\x1b]0;owned\x07 \x9b2J \u202e"
+    done = recorded(world, fresh(world, OLD, node="edge-1", phase="Stuck", message=words, hint=words))
+    assert done.code == 4 and "edge-1 is stuck: " in done.out
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(done.out + done.err)
+
+
+def test_hostile_phases_and_leases_of_a_node_do_not_reach_the_terminal(cluster: Cluster) -> None:
+    cluster.promote()
+    cluster.push()
+    cluster.tell("worker-1", OLD, "\x1b[2Jowned", staged=NEW)
+    cluster.hold("worker-2", "pool-workers-1", "\x1b[2Jowned")
+    done = cluster.run("status", "-o", "json")
+    assert "owned" in done.out
+    for it in (done, cluster.run("status"), cluster.run("plan")):
+        assert "\x1b" not in it.out + it.err
 
 
 def test_a_machine_without_a_record_is_silent(world: World) -> None:

@@ -11,7 +11,7 @@ from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
 from kubenode.host.kube.names import BROKEN_ANNOTATION, LEASES, NAMESPACE, NODES, WHY_ANNOTATION
-from kubenode.host.kube.reading import Object, moment, name_of, stamp, text, texts
+from kubenode.host.kube.reading import Object, moment, name_of, shown, stamp, text, texts
 from kubenode.model.kubernetes import Lease
 
 _WHY_SIZE = 500
@@ -124,7 +124,7 @@ class Leases:
 def lease_of(it: Object) -> Lease:
     """Return a Lease object as a slot."""
     why = texts(it, "metadata", "annotations").get(WHY_ANNOTATION, "")
-    return Lease(name_of(it), _holder(it), moment(it, "spec", "acquireTime"), why)
+    return Lease(name_of(it), _holder(it), moment(it, "spec", "acquireTime"), shown(why))
 
 
 def _holder(lease: Object) -> str | None:

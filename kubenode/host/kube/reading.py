@@ -66,14 +66,17 @@ def moment(value: Any, *keys: str) -> datetime | None:
         return None
     try:
         at = datetime.fromisoformat(found)
-    except ValueError as error:
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
         raise Malformed(f"{'.'.join(keys)} should be a time, the server sent {found[:40]!r}") from error
-    return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def name_of(value: Any) -> str:
-    """Return an object's name."""
-    return text(value, "metadata", "name")
+    """Return an object's name. Raises Malformed for one that no API server would let pass."""
+    found = text(value, "metadata", "name")
+    if not found.isprintable():
+        raise Malformed(f"metadata.name should be a name, the server sent {shown(found, 40)!r}")
+    return found
 
 
 def stamp(at: datetime) -> str:

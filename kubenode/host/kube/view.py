@@ -13,6 +13,7 @@ from kubenode.host.kube.reading import Object, name_of, shown, text, texts
 from kubenode.model.documents import Role
 from kubenode.model.kubernetes import ClusterNode, ClusterView, KubernetesVersion, NodeReport
 from kubenode.model.restore import restore
+from kubenode.model.texts import harmless
 from kubenode.trust import strictyaml
 
 
@@ -79,7 +80,7 @@ def _report(it: Object) -> NodeReport | None:
     if not value or len(value) > nodes.MAX_REPORT:
         return None
     try:
-        return restore(NodeReport, json.loads(value))
+        return restore(NodeReport, harmless(json.loads(value)))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

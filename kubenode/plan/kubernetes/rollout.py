@@ -9,6 +9,7 @@ from kubenode.model.decision import Decision, Stuck, Wait
 from kubenode.model.desired import Peer
 from kubenode.model.documents import Release, Role, Rollout
 from kubenode.model.kubernetes import ClusterView, NodeReport
+from kubenode.plan.backoff import later
 from kubenode.plan.kubernetes import skew
 from kubenode.plan.kubernetes.gates import away, names
 from kubenode.plan.node import Node, kubernetes_of
@@ -70,7 +71,7 @@ def progress(peers: Sequence[Peer], view: ClusterView, goal: Callable[[Peer], Go
             pending.append(peer.name)
         else:
             since.append(found.report.since)
-    return Progress(tuple(pending), max(since) + soak if since else None, tuple(failed))
+    return Progress(tuple(pending), later(max(since), soak) if since else None, tuple(failed))
 
 
 def count(amount: str, total: int, *, up: bool) -> int:
@@ -79,6 +80,15 @@ def count(amount: str, total: int, *, up: bool) -> int:
         return max(1, int(amount))
     part = total * int(amount[:-1]) / 100
     return max(1, ceil(part) if up else int(part))
+
+
+def wave_of(place: int, size: int, waves: Sequence[str]) -> tuple[int, int]:
+    """Return (wave, number of waves), from 1, of the node at a place (from 0) of a pool of this size, for people.
+
+    Waves that reach no further than the one before are none, and whom none reaches comes after the last.
+    """
+    reach = sorted({size, *(min(count(amount, size, up=True), size) for amount in waves)})
+    return next(number for number, it in enumerate(reach, 1) if place < it), len(reach)
 
 
 def closed(node: Node, goal: Goal) -> Decision | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from kubenode.model.desired import DesiredState
-from kubenode.plan.kubernetes.rollout import count
+from kubenode.plan.kubernetes.rollout import wave_of
 from kubenode.plan.simulate.durations import LOOK_EVERY
 from kubenode.plan.simulate.waiting import Group
 
@@ -32,10 +32,10 @@ def places(desired: Mapping[str, DesiredState]) -> dict[str, Place]:
             found.update({name: Place(pool, None, _phase(number, seen)) for number, name in enumerate(seen)})
             continue
         peers = [peer.name for peer in cluster.pools[pool]]
-        sizes = [count(amount, len(peers), up=True) for amount in cluster.rollouts[pool].waves]
+        waves = cluster.rollouts[pool].waves
         for number, name in enumerate(peers):
             if name in desired:
-                wave = next((wave for wave, size in enumerate(sizes, 1) if number < size), len(sizes) + 1)
+                wave, _ = wave_of(number, len(peers), waves)
                 found[name] = Place(pool, wave, _phase(number, peers))
     return found
 
