@@ -26,7 +26,8 @@ from kubenode.lab.node import Status
 from kubenode.lab.qemu import SharedNetwork
 from kubenode.lab.workshop import Show, Workshop, write_tree
 
-CHANNELS = ("nightly", "beta", "stable")
+CHANNELS = ("stable", "beta", "nightly")
+"""The control plane's first: kubelets of workers are never to be newer than its API servers, says `validate`."""
 FIRST, BROKEN, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3", "2026.11.4"
 RECIPES = {
     FIRST: fleet.recipe_name(OLD),
