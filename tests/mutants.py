@@ -261,8 +261,8 @@ PLAN = (
     Mutant(
         "force every drain",
         "kubernetes/restart.py",
-        "node.act(Drain(node.name, late)",
-        "node.act(Drain(node.name, True)",
+        "drain = Drain(node.name, late)",
+        "drain = Drain(node.name, True)",
     ),
     Mutant(
         "a closed rollout goes on",

@@ -92,7 +92,9 @@ class FleetRepository:
             return
         with self._exclusive():
             self._tidy()
-            if not (self._sound and self._main.has(oid)):
+            # Killed in between, a copy has objects without the name that keeps them: the candidate still has both.
+            kept = self._main.head() == oid if waiting == oid else self._main.has(oid)
+            if not (self._sound and kept):
                 try:
                     self._take_over(oid)
                 except (process.ProcessFailed, TryLater) as error:

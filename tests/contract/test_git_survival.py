@@ -79,6 +79,17 @@ def test_killed_at_any_moment_the_previous_state_stays(world: World) -> None:
     assert killed
 
 
+def test_objects_without_the_name_that_keeps_them_are_not_accepted_yet(world: World) -> None:
+    """Seen after a kill between both: the head stayed at the commit before, and nothing kept the newer one."""
+    head = world.commit("one more", "alice")
+    assert world.copy.fetch(world.remote.url) == head
+    words = ["git", "-C", world.copy.path, "fetch", "--quiet", "--no-write-fetch-head", world.remote.url, head]
+    subprocess.run(words, check=True)
+    assert world.copy.accepted_head() != head
+    world.copy.accept(head)
+    assert world.copy.accepted_head() == world.copy.stored_head() == head
+
+
 def kill_git_of(path: Path) -> None:
     """Kill what is left of a killed agent's git, which is told apart by the copy in its environment."""
     for entry in Path("/proc").glob("[0-9]*"):
