@@ -26,8 +26,7 @@ from kubenode.lab.node import Status
 from kubenode.lab.qemu import SharedNetwork
 from kubenode.lab.workshop import Show, Workshop, write_tree
 
-CHANNELS = ("stable", "beta", "nightly")
-"""The control plane's first: kubelets of workers are never to be newer than its API servers, says `validate`."""
+CHANNELS = ("nightly", "beta", "stable")
 FIRST, BROKEN, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3", "2026.11.4"
 RECIPES = {
     FIRST: fleet.recipe_name(OLD),
@@ -59,6 +58,8 @@ class ClusterStory:
         self.members = {member.name: member for member in declared}
         self.shared = SharedNetwork.of(directory)
         self.versions: tuple[Kubernetes, ...] = ()
+        self.offered: tuple[str, ...] = ()
+        """The releases that channels list, the newest first."""
         self.started: datetime | None = None
         """When machines were last powered on by `start` (aware, UTC)."""
         self.api_ports = dict(zip([it.name for it in declared if it.serves_api], free_ports(), strict=False))
@@ -101,7 +102,8 @@ class ClusterStory:
             del self.members[name]
             self.workshop.git("rm", "--quiet", "--", f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
             self.workshop.git("commit", "--quiet", "--message", f"{name} is not needed any more")
-        self.workshop.set_channels((FIRST,), CHANNELS)
+        self.offered = (FIRST,)
+        self.workshop.set_channels(self.offered, CHANNELS)
 
     def declare(self, member: Member) -> str:
         """Make a machine a further member of the cluster, with its identity and its token, in signed commits.
@@ -199,9 +201,14 @@ class ClusterStory:
             shutil.copy(self.directory / "vm" / of / file, target / file)
 
     def move(self, release: str, *channels: str) -> None:
-        """Make a release the newest of these channels, or of all, in signed commits; it is built if need be."""
+        """Make a release the newest of these channels, or of all, in one signed commit; it is built if need be.
+
+        By hand and not by `kubenode promote`, which goes from channel to channel: between two of its commits the
+        workers' channel would be ahead of the control plane's, and `validate` refuses that.
+        """
         self.need(release)
-        self.workshop.promote(release, *(channels or CHANNELS))
+        self.offered = (release, *(it for it in self.offered if it != release))
+        self.workshop.set_channels(self.offered, channels or CHANNELS)
 
     def settle(
         self,
