@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.app import INTERRUPTED
-from kubenode.cli.halt import Branch, Remote
-from kubenode.cli.options import FleetFolder
+from kubenode.cli.options import Branch, Context, FleetFolder, Kubeconfig, Remote, kubeconfig_of
 from kubenode.cli.output import say
-from kubenode.cli.status import Context, Kubeconfig
 from kubenode.errors import ExitCode, KubenodeError, UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +122,6 @@ class _Apply:
 
     def _gather(self, *, must_see: bool) -> "Seen | None":
         from kubenode.cli.plansources import gather
-        from kubenode.cli.statuslook import kubeconfig_of
 
         try:
             return gather(self.folder, self.commit, kubeconfig_of(self.kubeconfig), self.context, None, ())
@@ -179,7 +176,7 @@ class _Apply:
         if not self.clustered:
             say("This fleet has no cluster, so nobody can see from here what its machines do; their status.json tells.")
             return ExitCode.TRY_LATER
-        looker = statuslook.live_looker(self.fleet, statuslook.kubeconfig_of(self.kubeconfig), self.context)
+        looker = statuslook.live_looker(self.fleet, kubeconfig_of(self.kubeconfig), self.context)
         say(_when())
         return applyfollow.Follow(self.folder, self.remote, self.fleet, looker, limit).run()
 

@@ -103,8 +103,8 @@ class Follow:
     def _only_silent(self, sight: Sight) -> tuple[ExitCode, str] | None:
         """Return the end when nothing but silence is left, and has been for a while."""
         left = {row.standing for row in sight.rows} - {Standing.DONE, Standing.UNSEEN}
-        unchanged = tuple(replace(row, age=None) for row in sight.rows) == self.last
-        self.last = tuple(replace(row, age=None) for row in sight.rows)
+        ageless = tuple(replace(row, age=None) for row in sight.rows)
+        unchanged, self.last = ageless == self.last, ageless
         if left != {Standing.SILENT} or not unchanged or self.quiet_since is None:
             self.quiet_since = time.monotonic()
             return None

@@ -1,11 +1,10 @@
 """The branch that nodes follow, at its remote: what it has, what a push would bring, and pushing exactly that."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubenode.cli.clone import authenticated, commit_of, git, repository, where
-from kubenode.cli.output import say
+from kubenode.cli.output import count, say
 from kubenode.errors import HostError, KubenodeError, TryLater, Untrusted, UsageError
 from kubenode.host.git_run import printable
 from kubenode.trust.reasons import Reason
@@ -107,8 +106,9 @@ def check_builds_on(remote: Remote, commit: str) -> None:
     ours = new_commits(remote.fleet, remote.head, commit)
     shown = "".join(f"\n  {it.line}" for it in theirs[-5:])
     option = "--rebase" if ours else "--ff-only"
+    lacking = f"{count(len(theirs), 'commit')} that are not here"
     raise UsageError(
-        f"this clone is behind {remote.name}/{remote.branch}, which has {_count(theirs)} that are not here:{shown}",
+        f"this clone is behind {remote.name}/{remote.branch}, which has {lacking}:{shown}",
         hint=f"git{where(remote.fleet)} pull {option}, then look at the plan again.",
     )
 
@@ -183,7 +183,7 @@ def push_head(fleet: Path, remote_name: str | None, branch: str, made: str | Non
     authenticate_push(remote, commit)
     others = [it for it in new_commits(fleet, remote.head, commit) if it.oid != made]
     if others:
-        say(f"This also pushes {_count(others)}:")
+        say(f"This also pushes {count(len(others), 'commit')}:")
         for it in others:
             say(f"  {it.line}")
     push(remote, commit)
@@ -192,7 +192,3 @@ def push_head(fleet: Path, remote_name: str | None, branch: str, made: str | Non
 
 def _is_ancestor(fleet: Path, old: str, new: str) -> bool:
     return git(fleet, "merge-base", "--is-ancestor", old, new, check=False).returncode == 0
-
-
-def _count(commits: Sequence[Commit]) -> str:
-    return f"{len(commits)} commit{'' if len(commits) == 1 else 's'}"

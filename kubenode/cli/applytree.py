@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kubenode.cli.clone import authenticated, commit_of, git, signing_key, where
+from kubenode.cli.clone import authenticated, commit_of, git, make_commit, signing_key, taken_back, where
 from kubenode.cli.output import say
 from kubenode.errors import FleetInvalid, Untrusted, UsageError
 from kubenode.host.git_run import printable
@@ -39,7 +39,7 @@ def commit_everything(fleet: Path, changed: Sequence[str], message: str) -> str:
     parent, index = commit_of(fleet, "HEAD"), git(fleet, "write-tree").text.strip()
     try:
         git(fleet, "add", "--all")
-        git(fleet, "-c", "gpg.format=ssh", "commit", "--quiet", "--gpg-sign", "--message", message, timeout=300)
+        make_commit(fleet, message)
         commit = commit_of(fleet, "HEAD")
         authenticated(fleet, parent, commit)
     except BaseException as error:
@@ -50,8 +50,7 @@ def commit_everything(fleet: Path, changed: Sequence[str], message: str) -> str:
             git(fleet, "reset", "--quiet", "--soft", parent)
         git(fleet, "read-tree", index)
         if isinstance(error, Untrusted):
-            what = f"nodes would refuse this commit, so it was taken back: {error.message}"
-            raise Untrusted(error.reason, what, subject=error.subject, hint=error.hint) from error
+            raise taken_back(error) from error
         raise
     say(f"Committed {len(changed)} file{'' if len(changed) == 1 else 's'} as {commit[:12]}:{_shown(changed)}")
     return commit

@@ -170,9 +170,8 @@ def commit_signed(fleet: Path, message: str, path: str) -> str:
     parent = commit_of(fleet, "HEAD")
     commit = None
     git(fleet, "add", "--", path)
-    words = ("-c", "gpg.format=ssh", "commit", "--quiet", "--gpg-sign", "--message", message, "--only", "--", path)
     try:
-        git(fleet, *words, timeout=300)  # A security key waits for a touch, a passphrase for its owner.
+        make_commit(fleet, message, "--only", "--", path)
         commit = commit_of(fleet, "HEAD")
         authenticated(fleet, parent, commit)
     except KubenodeError as error:
@@ -184,10 +183,22 @@ def commit_signed(fleet: Path, message: str, path: str) -> str:
             git(fleet, "reset", "--quiet", "--soft", parent)
         git(fleet, "reset", "--quiet", "--", path)
         if isinstance(error, Untrusted):
-            what = f"nodes would refuse this commit, so it was taken back: {error.message}"
-            raise Untrusted(error.reason, what, subject=error.subject, hint=error.hint) from error
+            raise taken_back(error) from error
         raise
     return commit
+
+
+def make_commit(fleet: Path, message: str, *words: str) -> None:
+    """Commit, signed with the clone's own key; `words` say which paths. Raises HostError when git fails."""
+    signed = ("-c", "gpg.format=ssh", "commit", "--quiet", "--gpg-sign", "--message", message)
+    # A security key waits for a touch, a passphrase for its owner.
+    git(fleet, *signed, *words, timeout=300)
+
+
+def taken_back(refusal: Untrusted) -> Untrusted:
+    """Return the refusal of a commit that is gone again, because nodes would not have taken it."""
+    what = f"nodes would refuse this commit, so it was taken back: {refusal.message}"
+    return Untrusted(refusal.reason, what, subject=refusal.subject, hint=refusal.hint)
 
 
 def where(fleet: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.options import Output
+from kubenode.cli.options import Context, Output
 from kubenode.cli.output import Format, print_json, print_table, say
 from kubenode.errors import HostError, UsageError
 
@@ -22,7 +22,6 @@ Kubeconfig = Annotated[
     Path | None,
     typer.Option("--kubeconfig", help=f"How to reach the cluster; else $KUBECONFIG, {ADMIN}, ~/.kube/config."),
 ]
-Context = Annotated[str | None, typer.Option("--context", help="Context of that file; else its current one.")]
 
 
 def register(app: typer.Typer) -> None:

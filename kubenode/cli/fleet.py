@@ -11,7 +11,7 @@ import typer
 from kubenode.cli.clone import remember_signer, where
 from kubenode.cli.complete import names
 from kubenode.cli.options import FleetFolder, Output
-from kubenode.cli.output import Format, print_json, say, styled
+from kubenode.cli.output import Format, count, print_json, say, styled
 from kubenode.errors import ExitCode, UsageError
 from kubenode.fleet.layout import Kind, path_of
 
@@ -149,11 +149,11 @@ def validate(
             typer.echo(f"{styled(str(it.location))}: {styled(it.severity, colour)}: {it.message} [{it.rule}]")
             typer.echo(f"    {it.hint}")
     advice = len(problems) - len(errors)
-    extra = f" and {_count(advice, 'warning')}" if advice else ""
+    extra = f" and {count(advice, 'warning')}" if advice else ""
     if errors:
-        say(f"{_count(len(errors), 'problem')}{extra} in {directory}.")
+        say(f"{count(len(errors), 'problem')}{extra} in {directory}.")
         raise typer.Exit(int(ExitCode.FAILURE))
-    say(f"{directory} is valid: {_count(len(folder.files), 'file')} checked, no problems{extra}.")
+    say(f"{directory} is valid: {count(len(folder.files), 'file')} checked, no problems{extra}.")
 
 
 def promote(
@@ -187,7 +187,3 @@ def promote(
     commit = commit_document(fleet, files, path, new, message or f"Promote {version} to {channel}")
     what = f"{version} is now the newest release of {channel} (commit {commit[:12]}, not pushed yet)"
     say(f"{what}; next: kubenode apply{where(fleet)}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

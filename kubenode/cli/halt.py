@@ -6,12 +6,8 @@ from typing import Annotated
 import typer
 
 from kubenode.cli.clone import where
-from kubenode.cli.options import FleetFolder
+from kubenode.cli.options import Branch, FleetFolder, Push, Remote
 from kubenode.cli.output import say
-
-Push = Annotated[bool, typer.Option("--push", help="Push the commit, so that nodes see it.")]
-Remote = Annotated[str | None, typer.Option(help="Git remote that nodes read; the branch's own if not given.")]
-Branch = Annotated[str, typer.Option(help="Branch that nodes follow.")]
 
 WHAT_GOES_ON = """\
 Not stopped by this:

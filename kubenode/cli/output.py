@@ -52,6 +52,11 @@ def harmless(text: str) -> str:
     return text if text.isprintable() else "\n".join(printable(it.expandtabs(4)) for it in text.split("\n"))
 
 
+def count(number: int, noun: str) -> str:
+    """Return "1 file", "2 files"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def conclude(text: str) -> None:
     """Print the closing sentence on stderr; a terminal gets it in lines that break between words."""
     from rich.console import Console

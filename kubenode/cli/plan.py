@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import commit_of, committed, repository, uncommitted
-from kubenode.cli.options import FleetFolder, Output
+from kubenode.cli.options import Context, FleetFolder, Kubeconfig, Output
 from kubenode.cli.output import Format, conclude, print_json, say
 from kubenode.errors import ExitCode, UsageError
 
@@ -29,10 +29,8 @@ def register(app: typer.Typer) -> None:
 def plan(
     fleet: FleetFolder = Path(),
     revision: Annotated[str, typer.Option(help="Commit of the fleet repo to plan for.")] = "HEAD",
-    kubeconfig: Annotated[
-        Path | None, typer.Option(help="How to reach the cluster; else $KUBECONFIG, ~/.kube/config.")
-    ] = None,
-    context: Annotated[str | None, typer.Option(help="Context of that file; else its current one.")] = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     observed: Annotated[
         Path | None,
         typer.Option(help="Plan from a record instead: a node's status.json, or a JSON list of them; - for stdin."),

@@ -1,13 +1,13 @@
 """Where a plan's facts come from: the fleet repo, the cluster or a record, and what older commits explain."""
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubenode.cli.clone import committed, where
+from kubenode.cli.observed import recorded_documents, refuse_twice
+from kubenode.cli.options import kubeconfig_of
 from kubenode.cli.planhistory import known_by_git, not_in_clone
 from kubenode.errors import HostError, UsageError
 from kubenode.fleet.desired import desired_states
@@ -25,8 +25,6 @@ from kubenode.plan.whole import FleetPlan
 
 if TYPE_CHECKING:
     from kubenode.host.kube.live import Live
-
-_HINT = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
 
 
 @dataclass(frozen=True)
@@ -105,26 +103,12 @@ def selected(documents: FleetDocuments, only: Sequence[str]) -> frozenset[str]:
 
 def read_observed(observed: Path) -> tuple[Report, ...]:
     """Read the observations. Raises UsageError when they are none, or two are of one node."""
-    name = "stdin" if str(observed) == "-" else str(observed)
-    try:
-        data = sys.stdin.buffer.read() if name == "stdin" else observed.read_bytes()
-        known = reports(json.loads(data))
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=_HINT) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not JSON: {error}", hint=_HINT) from error
-    seen: set[str] = set()
-    for report in known:
-        if report.node in seen:
-            raise UsageError(f"{name} has two observations of node {report.node!r}", hint="Keep the newer one.")
-        seen.add(report.node)
-    if not known:
-        raise UsageError(f"{name} has no observation", hint=_HINT)
+    known = reports(recorded_documents(observed))
+    refuse_twice(observed, (report.node for report in known))
     return known
 
 
 def _look(kubeconfig: Path | None, context: str | None) -> "Live":
-    from kubenode.cli.statuslook import kubeconfig_of
     from kubenode.host.kube.live import look
 
     place = kubeconfig_of(kubeconfig)

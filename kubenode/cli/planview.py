@@ -10,6 +10,7 @@ import typer
 from kubenode.cli.output import WIDTH_OF_FILES, styled
 from kubenode.model.decision import Act, Converged, Decision, Stuck, Wait
 from kubenode.model.plain import plain, tagged
+from kubenode.model.texts import printable
 from kubenode.plan.drift import Drift
 from kubenode.plan.groups import Group, alike, groups, kind_of, names
 from kubenode.plan.whole import FleetPlan, NodePlan
@@ -186,7 +187,7 @@ def _field(label: str, *parts: str) -> str:
     """Return a label and its text; several parts are steps in order, and a line ends between two if it can."""
     indent = " " * (_LABEL + 4)
     lines: list[str] = []
-    for part in (_printable(parts[0]), *(f"> {_printable(it)}" for it in parts[1:])):
+    for part in (printable(parts[0]), *(f"> {printable(it)}" for it in parts[1:])):
         if lines and len(lines[-1]) + 1 + len(part) <= WIDTH_OF_FILES:
             lines[-1] += f" {part}"
         else:
@@ -207,14 +208,9 @@ def _lines(text: str, indent: str, further: str) -> list[str]:
 
 def wrapped(text: str, indent: str) -> str:
     """Return text in lines that fit, the later ones further in."""
-    return "\n".join(_lines(_printable(text), indent, "  "))
-
-
-def _printable(text: str) -> str:
-    """Return text without what moves a terminal: parts of it are what machines said."""
-    return "".join(it if it.isprintable() else it.encode("unicode_escape").decode("ascii") for it in text)
+    return "\n".join(_lines(printable(text), indent, "  "))
 
 
 def count(number: int, noun: str) -> str:
-    """Return "1 node", "2 nodes"."""
+    """Return "1 node", "2,000 nodes"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

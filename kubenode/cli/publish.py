@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import commit_signed, repository, signing_key, uncommitted, write_file
-from kubenode.cli.options import FleetFolder
+from kubenode.cli.options import Branch, FleetFolder
 from kubenode.cli.output import say
 from kubenode.cli.release import sha256_of
-from kubenode.cli.stamp import Anchor, Branch, Expires, Keys, publish_fleet_repo
+from kubenode.cli.stamp import Anchor, Expires, Keys, publish_fleet_repo
 from kubenode.errors import UsageError
 
 if TYPE_CHECKING:

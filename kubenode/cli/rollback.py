@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import where
-from kubenode.cli.halt import Branch, Push, Remote
-from kubenode.cli.options import FleetFolder
+from kubenode.cli.options import Branch, FleetFolder, Push, Remote
 from kubenode.cli.output import say
 from kubenode.errors import UsageError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubenode.cli.clone import authenticated, commit_of, full_id, git, repository
-from kubenode.cli.options import FleetFolder
+from kubenode.cli.options import Branch, FleetFolder
 from kubenode.cli.output import say
 from kubenode.errors import Untrusted, UsageError
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 Keys = Annotated[list[Path] | None, typer.Option("--key", help="SSH key that stamps; repeat it while keys change.")]
 Anchor = Annotated[str | None, typer.Option(help="Commit that is trusted already (40 hex digits); not needed later.")]
-Branch = Annotated[str, typer.Option(help="Branch that nodes follow.")]
 Expires = Annotated[
     str | None, typer.Option(help="How long the stamp holds, for example 12h; the policy's maxAge if not given.")
 ]

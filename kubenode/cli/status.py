@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubenode.cli.options import FleetFolder, Output
+from kubenode.cli.options import Branch, Context, FleetFolder, Kubeconfig, Output, kubeconfig_of
 from kubenode.cli.output import Format, print_json, say
 from kubenode.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from kubenode.cli.statuswatch import Watch
     from kubenode.plan.status import Wanted
-
-Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="How to reach the cluster; else $KUBECONFIG, ~/.kube/config.")
-]
-Context = Annotated[str | None, typer.Option("--context", help="Context of that file; else its current one.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +36,7 @@ def status(
     revision: Annotated[
         str | None, typer.Option(help="Commit to compare with; else what the remote's branch had at the last fetch.")
     ] = None,
-    branch: Annotated[str, typer.Option(help="Branch that nodes follow.")] = "main",
+    branch: Branch = "main",
     output: Output = Format.TABLE,
 ) -> None:
     """Show every declared node: slot, release, Kubernetes, state and wave; those that need a person first, and why.
@@ -61,12 +56,12 @@ def status(
     if watch:
         if observed is not None or output is Format.JSON:
             raise UsageError("--watch is for a live cluster and for people", hint="Leave out --observed and --output.")
-        look = statuslook.live_looker(declared, statuslook.kubeconfig_of(kubeconfig), context)
+        look = statuslook.live_looker(declared, kubeconfig_of(kubeconfig), context)
         raise typer.Exit(int(_watch(statuswatch.Watch(declared, look))))
     if observed is not None:
         sight = statuslook.recorded_sight(declared, observed)
     else:
-        sight = statuslook.live_looker(declared, statuslook.kubeconfig_of(kubeconfig), context)()
+        sight = statuslook.live_looker(declared, kubeconfig_of(kubeconfig), context)()
     if nodes:
         sight = replace(sight, strangers=())
     if output is Format.JSON:

@@ -1,8 +1,5 @@
 """What a status is made from: the fleet at a commit, and the live cluster or recorded observations."""
 
-import json
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -101,12 +98,6 @@ def _wanted(documents: "FleetDocuments", commit: str) -> dict[str, Wanted]:
     return found
 
 
-def kubeconfig_of(path: Path | None) -> Path:
-    """Return the kubeconfig to use: the given one, the first of $KUBECONFIG, or ~/.kube/config."""
-    named = [it for it in os.environ.get("KUBECONFIG", "").split(os.pathsep) if it]
-    return path or Path(named[0] if named else Path.home() / ".kube/config")
-
-
 def live_looker(fleet: Fleet, kubeconfig: Path, context: str | None) -> Callable[[], Sight]:
     """Return a function that looks at the cluster. It raises TryLater, HostError as `kubenode.host.kube.live.look`."""
     from kubenode.host.clock import SystemClock
@@ -191,14 +182,13 @@ def _hint(fleet: Fleet, report: "object", now: datetime) -> str:
 
 def recorded_sight(fleet: Fleet, observed: Path) -> Sight:
     """Compare recorded observations with the fleet. Raises UsageError when they are none."""
+    from kubenode.cli.observed import refuse_twice
     from kubenode.host.clock import SystemClock
 
     now = SystemClock().now()
-    found: dict[str, Seen] = {}
-    for status in _statuses(observed):
-        if status.node in found:
-            raise UsageError(f"{observed} has two observations of node {status.node!r}", hint="Keep the newer one.")
-        found[status.node] = _recorded(status)
+    statuses = tuple(_statuses(observed))
+    refuse_twice(observed, (status.node for status in statuses))
+    found = {status.node: _recorded(status) for status in statuses}
     for name in fleet.wanted:
         found.setdefault(name, Seen(silent="no observation of it was given"))
     strangers = tuple(sorted(set(found) - set(fleet.wanted)))
@@ -245,24 +235,16 @@ def _own(view: "ClusterView | None", node: str) -> "ClusterNode | None":
 
 
 def _statuses(observed: Path) -> "Iterable[NodeStatus]":
+    from kubenode.cli.observed import recorded_documents, title
     from kubenode.model.restore import restore
     from kubenode.model.state import NodeStatus
     from kubenode.model.texts import harmless
+    from kubenode.plan.observations import HINT
 
-    name = "stdin" if str(observed) == "-" else str(observed)
-    hint = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
-    try:
-        document = json.loads(sys.stdin.buffer.read() if name == "stdin" else observed.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}", hint=hint) from error
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{name} is not JSON: {error}", hint=hint) from error
-    items = document if isinstance(document, list) else [document]
-    if not items:
-        raise UsageError(f"{name} has no observation", hint=hint)
-    for number, item in enumerate(items, 1):
+    for number, item in enumerate(recorded_documents(observed), 1):
         try:
             yield restore(NodeStatus, harmless(item))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             what = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
-            raise UsageError(f"observation {number} of {name} cannot be used: {what}", hint=hint) from error
+            message = f"observation {number} of {title(observed)} cannot be used: {what}"
+            raise UsageError(message, hint=HINT) from error

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kubenode.cli.output import count
 from kubenode.cli.statuslook import Fleet, Sight
 from kubenode.errors import ExitCode
 from kubenode.plan.status import Row, Standing, folded, shown
@@ -48,7 +49,7 @@ def exit_code(rows: Iterable[Row]) -> ExitCode:
 
 def sentence(fleet: Fleet, sight: Sight) -> str:
     """Return the closing sentence: how many nodes stand where, at which commit."""
-    return f"At commit {fleet.commit[:12]}, of {_count(len(sight.rows), 'node')} {counts(sight.rows)}."
+    return f"At commit {fleet.commit[:12]}, of {count(len(sight.rows), 'node')} {counts(sight.rows)}."
 
 
 def counts(rows: Sequence[Row]) -> str:
@@ -210,7 +211,3 @@ def listed(names: Sequence[str], limit: int = 6) -> str:
     """Return names for a sentence; of many the first few."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

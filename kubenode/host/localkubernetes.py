@@ -12,9 +12,8 @@ from kubenode.host.kubeadm import VERSION_SECONDS, leftovers
 from kubenode.host.kubeletconfig import KubeletConfig
 from kubenode.host.paths import Paths
 from kubenode.model.documents import Role
-from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
+from kubenode.model.kubernetes import COMPONENTS, KubernetesVersion, LocalKubernetes
 
-_COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
 
 
@@ -54,7 +53,7 @@ def manifests(paths: Paths) -> dict[str, KubernetesVersion]:
     found: dict[str, KubernetesVersion] = {}
     if not _api_server(paths).exists():
         return found
-    for name in _COMPONENTS:
+    for name in COMPONENTS:
         path = paths.kubernetes / f"manifests/{name}.yaml"
         if path.exists():
             images = re.findall(rf"image: *\S*/{name}:(\S+)", read_text(path))

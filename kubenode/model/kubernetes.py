@@ -10,6 +10,8 @@ from functools import cached_property, total_ordering
 from kubenode.model.documents import Role
 from kubenode.model.version import Version
 
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+"""The static pods of a control plane that have the version of Kubernetes; etcd has versions of its own."""
 _PATTERN = re.compile(r"v(0|[1-9][0-9]{0,2})\.(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 
 

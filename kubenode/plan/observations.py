@@ -22,7 +22,8 @@ from kubenode.model.texts import harmless, redacted
 MAX_ACCOUNT = 8 << 10
 """Bytes. Every Node is read by every agent at every tick, with its annotations."""
 _SENTENCE, _ERROR = 500, 120
-_HINT = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
+HINT = "Give what a node wrote to /var/lib/kubenode/status.json, or a list of such documents."
+"""What to do about a record that is none."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def reports(document: object) -> tuple[Report, ...]:
         try:
             found.append(read(item))
         except ValueError as error:
-            raise UsageError(f"observation {number} cannot be used: {error}", hint=_HINT) from error
+            raise UsageError(f"observation {number} cannot be used: {error}", hint=HINT) from error
     return tuple(found)
 
 
@@ -112,7 +113,7 @@ def read(item: object) -> Report:
         )
     except KeyError as error:
         raise ValueError(f"the field {error} is missing") from error
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 

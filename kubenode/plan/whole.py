@@ -12,6 +12,7 @@ from kubenode.plan import ahead, drift
 from kubenode.plan.ahead import Step, Wave
 from kubenode.plan.decide import decide
 from kubenode.plan.drift import Drift, Known
+from kubenode.plan.kubernetes.upkeep import in_need_of_tokens
 from kubenode.plan.node import Node, kubernetes_of
 from kubenode.plan.observations import Report
 
@@ -110,12 +111,8 @@ def as_seen_from_afar(report: Report, desired: DesiredState) -> Report:
     view, cluster = report.observed.cluster, desired.cluster
     if view is None or cluster is None or desired.role is not Role.CONTROL_PLANE:
         return report
-    absent = frozenset(
-        it.name
-        for it in cluster.peers
-        if it.name != report.node and not (it.name in view.by_name and view.by_name[it.name].ready)
-    )
-    return replace(report, observed=replace(report.observed, cluster=replace(view, tokens=absent)))
+    tokens = in_need_of_tokens(report.node, cluster, view)
+    return replace(report, observed=replace(report.observed, cluster=replace(view, tokens=tokens)))
 
 
 def strangers(view: ClusterView, declared: Iterable[str]) -> tuple[str, ...]:

@@ -71,6 +71,12 @@ def resume(request: pytest.FixtureRequest, story: ClusterStory) -> Iterator[Resu
         node.cut_power()
 
 
+def no_lease_is_held(story: ClusterStory, plane: ClusterNode) -> None:
+    """Check that there are leases and that nobody has one."""
+    leases = [it for it in story.objects(plane, "leases") if it["metadata"]["namespace"] == "kubenode-system"]
+    assert leases and not any(it["spec"].get("holderIdentity") for it in leases)
+
+
 def come_up(story: ClusterStory) -> None:
     """Let a cluster come to be from git alone, give it its workload, and keep its machines."""
     nodes = [story.copy(story.with_images(name), name, name) for name in NAMES]

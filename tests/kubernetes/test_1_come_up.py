@@ -6,7 +6,7 @@ import pytest
 
 from kubenode.lab.kubernetes.cluster import OLD
 from kubenode.lab.kubernetes.story import FIRST, ClusterStory
-from tests.kubernetes.conftest import NAMES, Resume
+from tests.kubernetes.conftest import NAMES, Resume, no_lease_is_held
 
 pytestmark = pytest.mark.kubernetes
 
@@ -23,5 +23,4 @@ def test_a_cluster_comes_up_from_git_alone_and_after_a_power_off(story: ClusterS
     # Nobody's token is left in the cluster, and nobody holds a lease.
     secrets = [it["metadata"]["name"] for it in story.objects(plane, "secrets")]
     assert not [it for it in secrets if it.startswith("bootstrap-token-")]
-    leases = [it for it in story.objects(plane, "leases") if it["metadata"]["namespace"] == "kubenode-system"]
-    assert leases and not any(it["spec"].get("holderIdentity") for it in leases)
+    no_lease_is_held(story, plane)

@@ -6,9 +6,10 @@ import pytest
 
 from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED
-from kubenode.lab.kubernetes.fleet import COMPONENTS
+from kubenode.lab.kubernetes.fleet import STATIC_PODS
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, THIRD, ClusterStory
+from kubenode.model.kubernetes import COMPONENTS
 from tests.kubernetes.conftest import NAMES, Resume
 from tests.kubernetes.moments import Moments, order_was_kept
 
@@ -24,7 +25,7 @@ def images(story: ClusterStory, node: ClusterNode) -> dict[str, str]:
     found = {}
     for pod in pods:
         name = pod["metadata"]["name"].removesuffix(f"-{node.name}")
-        if name in COMPONENTS:
+        if name in STATIC_PODS:
             (status,) = pod["status"]["containerStatuses"]
             assert "running" in status["state"], status
             found[name] = status["image"].rpartition(":")[2]
@@ -47,7 +48,7 @@ def move(story: ClusterStory, nodes: list[ClusterNode], release: str, versions: 
     assert watcher.answers > 20
     assert watcher.minimum is not None and watcher.minimum >= workload.MIN_AVAILABLE, watcher.history
     found = images(story, plane)
-    assert {found[it] for it in COMPONENTS if it != "etcd"} == {after}
+    assert {found[it] for it in COMPONENTS} == {after}
     assert found["etcd"] == etcd
     for node in nodes:
         assert node.release() == release

@@ -10,7 +10,7 @@ from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import OLD, PATCHED
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, ClusterStory
-from tests.kubernetes.conftest import Resume
+from tests.kubernetes.conftest import Resume, no_lease_is_held
 from tests.kubernetes.moments import Moments, no_kubelet_was_newer
 
 pytestmark = pytest.mark.kubernetes
@@ -61,5 +61,4 @@ def test_power_cuts_after_the_control_plane_moved_and_during_a_drain(story: Clus
     no_kubelet_was_newer(moments.seen)
     assert watcher.answers > 20
     assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
-    leases = [it for it in story.objects(plane, "leases") if it["metadata"]["namespace"] == "kubenode-system"]
-    assert leases and not any(it["spec"].get("holderIdentity") for it in leases)
+    no_lease_is_held(story, plane)

@@ -17,6 +17,7 @@ from kubenode.host.clock import SystemClock
 from kubenode.host.tree import read_folder
 from kubenode.model.documents import FleetDocuments, Role
 from kubenode.model.kubernetes import (
+    COMPONENTS,
     ClusterNode,
     ClusterView,
     EtcdMember,
@@ -37,7 +38,6 @@ MONDAY = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 """In the window of the control planes; the workers' opens on Saturday."""
 OLD, NEW = "2026.10.4", "2026.11.1"
 PLANES = ("cp-1", "cp-2", "cp-3")
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
 @dataclass

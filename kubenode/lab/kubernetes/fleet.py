@@ -11,6 +11,7 @@ from kubenode.lab.kubernetes.cluster import Kubernetes
 from kubenode.lab.kubernetes.network import POD_SUBNET, Member
 from kubenode.lab.workshop import Workshop, write_tree
 from kubenode.model.documents import Role
+from kubenode.model.kubernetes import COMPONENTS
 
 PATIENCE = "{leader-elect-lease-duration: 60s, leader-elect-renew-deadline: 45s, leader-elect-retry-period: 5s}"
 CLUSTER = """\
@@ -65,7 +66,7 @@ evictionHard:
 """
 PATCHES = "/etc/kubernetes/patches"
 """Where the fleet's kubeadm/patches are on the node."""
-COMPONENTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+STATIC_PODS = ("etcd", *COMPONENTS)
 PATIENT_PROBES = """\
 # Software emulation is slow, and a restarted API server makes it slower still: the usual two minutes are too few.
 spec:
@@ -131,7 +132,7 @@ def documents(
         "kubeadm/cluster.yaml": kubeadm,
         "kubeadm/init.yaml": INIT,
         "kubeadm/kubelet.yaml": KUBELET,
-        **{f"kubeadm/patches/{name}.yaml": PATIENT_PROBES.format(name=name) for name in COMPONENTS},
+        **{f"kubeadm/patches/{name}.yaml": PATIENT_PROBES.format(name=name) for name in STATIC_PODS},
         **{
             f"pools/{name}.yaml": POOL.format(name=name, role=role, channel=POOL_CHANNELS[role])
             for role, name in POOLS.items()

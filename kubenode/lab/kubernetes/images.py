@@ -8,9 +8,9 @@ from kubenode.host.apt import unpack
 from kubenode.host.process import run
 from kubenode.lab.kubernetes.archive import ContainerImage, write_archive
 from kubenode.lab.kubernetes.toolchain import ETCD, PROXY_TOOLS, Toolchain
+from kubenode.model.kubernetes import COMPONENTS
 
 REGISTRY = "k8s.gcr.io"
-STATIC = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 PAUSE = f"{REGISTRY}/pause:3.2"
 COREDNS = f"{REGISTRY}/coredns:1.7.0"
 ETCD_TAG = "3.4.23-0"
@@ -24,7 +24,8 @@ def pack(toolchain: Toolchain, version: str, binaries: Path, folder: Path) -> tu
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [
-        ContainerImage(f"{REGISTRY}/{name}:{version}", {f"usr/local/bin/{name}": binaries / name}) for name in STATIC
+        ContainerImage(f"{REGISTRY}/{name}:{version}", {f"usr/local/bin/{name}": binaries / name})
+        for name in COMPONENTS
     ]
     with tempfile.TemporaryDirectory(prefix="kubenode-images-") as temporary:
         work = Path(temporary)

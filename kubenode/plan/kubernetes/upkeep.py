@@ -17,8 +17,9 @@ from kubenode.model.decision import (
     SetTokens,
     Wait,
 )
+from kubenode.model.desired import DesiredCluster
 from kubenode.model.documents import Role, Rollout
-from kubenode.model.kubernetes import ClusterNode
+from kubenode.model.kubernetes import ClusterNode, ClusterView
 from kubenode.plan.kubernetes import configuration, control_plane, gates, joining, leases, reports, requests
 from kubenode.plan.node import Node
 
@@ -64,16 +65,20 @@ def _quiet(node: Node) -> Iterator[Decision]:
     if lacking:
         yield node.act(CreateLeases(lacking), "Nodes take turns by leases, and only control planes may create them.")
     # A token is there only while its node needs it: who finds it later can do nothing with it.
-    absent = frozenset(
-        peer.name
-        for peer in cluster.peers
-        if peer.name != node.name and not (peer.name in view.by_name and view.by_name[peer.name].ready)
-    )
+    absent = in_need_of_tokens(node.name, cluster, view)
     if view.tokens != absent:
         yield node.act(SetTokens(absent), "Nodes that are not in the cluster (any more) join with tokens of their own.")
     wanted = requests.approvable(view.requests, cluster)
     if wanted:
         yield node.act(ApproveRequests(wanted), f"Every field of the requests {gates.names(wanted)} is as git says.")
+
+
+def in_need_of_tokens(me: str, cluster: DesiredCluster, view: ClusterView) -> frozenset[str]:
+    """Return the nodes whose bootstrap tokens the control plane `me` publishes: the others that are not Ready."""
+    known = view.by_name
+    return frozenset(
+        it.name for it in cluster.peers if it.name != me and not (it.name in known and known[it.name].ready)
+    )
 
 
 def _certificates(node: Node) -> Decision | None:

@@ -26,12 +26,11 @@ from kubenode.model.decision import (
 from kubenode.model.desired import DesiredState
 from kubenode.model.documents import Release, Role
 from kubenode.model.journal import Attempt, Journal, Poisoned
-from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
+from kubenode.model.kubernetes import COMPONENTS, KubernetesVersion, LocalKubernetes
 from kubenode.model.observed import BootedSlot, BootEntry, Observed, StagedImage
 from kubenode.plan.backoff import step_key
 from kubenode.plan.node import kubernetes_of
 
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 CERTIFICATES_LAST = timedelta(days=365)
 
 
