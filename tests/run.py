@@ -18,6 +18,13 @@ LINTERS = (
     ("import contracts", [BIN / "lint-imports", "--no-cache"]),
 )
 
+TOOLS = (
+    requirements.Requirement("age", "sealed secrets, read by another program", ("age",)),
+    requirements.Requirement("groff-base", "manual pages", ("groff",)),
+    requirements.Requirement("haproxy", "the lab's load balancer", ("haproxy", "/usr/sbin/haproxy")),
+)
+"""Programs that tests run beside our own; without them those tests are skipped, so here nothing is left out."""
+
 
 def main() -> int:
     fast = "--fast" in sys.argv[1:]
@@ -31,7 +38,7 @@ def main() -> int:
     if not fast:
         steps.append(("virtual machines", [*pytest, "-v", "-s", "-m", "vm"]))
     needed = requirements.missing(
-        requirements.LAPTOP + (requirements.DISKS if fast else requirements.BUILDER + requirements.LAB)
+        TOOLS + requirements.LAPTOP + (requirements.DISKS if fast else requirements.BUILDER + requirements.LAB)
     )
     if needed:
         command = " ".join(requirements.install_command(needed))
