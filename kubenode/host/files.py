@@ -122,7 +122,7 @@ def no_space(folder: Path, needed: int, free: int) -> NoSpace:
     """Return the error for a file system that is too full; `needed` and `free` are in bytes."""
     return NoSpace(
         f"the file system {_mount_point(folder)} is too full: {needed} bytes are needed, {free} bytes are free",
-        hint="free space there, or install the node with a larger partition",
+        hint="free space there, or give it a larger disk or partition",
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubenode.errors import HostError, UsageError
+from kubenode.errors import HostError, NoSpace, UsageError
 from kubenode.host.disk import slot_uuids
+from kubenode.host.files import require_free
 from kubenode.host.process import ProcessFailed, run
 from kubenode.image import agent_tree, gpt, mkosi_tool, work_folder
 from kubenode.model.documents import Image
@@ -21,6 +22,8 @@ _MKOSI = "The last lines of the build's log say why; the same command again star
 IMAGE_ID = "kubenode"
 """IMAGE_ID in os-release, and how UKIs in the ESP begin (`kubenode.host.bootentries` looks for it)."""
 BUILD_TIMEOUT = 3600.0
+BUILD_SPACE = 2560 << 20
+"""What a build takes at its peak in the cache (bytes): tree, its copy, images twice. Measured: 2.2 GiB and growing."""
 FILL_LIMIT_PERCENT = 80
 """An artifact may use this much of its slot: later releases grow, slots cannot."""
 
@@ -74,7 +77,7 @@ def build(request: BuildRequest) -> BuiltImage:
     """Build the release into `<output>/<version>/`.
 
     Raises UsageError when that folder exists or a name cannot be used, HostError when a tool is missing or fails or
-    when an artifact takes more than 80 % of its slot.
+    when an artifact takes more than 80 % of its slot, NoSpace when the cache's disk is too full or becomes so.
     """
     final = request.output / request.version
     if final.exists():
@@ -84,6 +87,7 @@ def build(request: BuildRequest) -> BuiltImage:
     cache = request.cache or mkosi_tool.cache_folder()
     for folder in ("build", "packages", "workspace", "work"):
         (cache / folder).mkdir(parents=True, exist_ok=True)
+    require_free(cache, BUILD_SPACE)
     request.output.mkdir(parents=True, exist_ok=True)
     mkosi = mkosi_tool.find_mkosi(cache)
     staging = request.output / f".{request.version}.new"
@@ -118,6 +122,11 @@ def _mkosi(mkosi: mkosi_tool.Mkosi, work: Path, log: Path) -> None:
     try:
         run(command, timeout=BUILD_TIMEOUT, cwd=work, env={**os.environ, **mkosi.environment}, log=log)
     except ProcessFailed as error:
+        if log.exists() and "No space left on device" in log.read_text(errors="replace"):
+            raise NoSpace(
+                f"the image build failed: the disk of {work} or of /var/tmp became full; the whole log is in {log}",
+                hint=f"a build takes {BUILD_SPACE >> 20} MiB there: free that, or set XDG_CACHE_HOME to a larger disk",
+            ) from error
         raise HostError(f"the image build failed: {error.message}", hint=f"the whole log is in {log}") from error
 
 

@@ -1,11 +1,14 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from kubenode.errors import HostError, UsageError
+from kubenode.errors import HostError, NoSpace, UsageError
+from kubenode.host import files
 from kubenode.host.apt import MIRROR, SECURITY_MIRROR, Mirrors, parse_mirrors, sources
+from kubenode.image import build as image_build
 from kubenode.image.agent_tree import Pin, cache_key, dependencies, make_tree
-from kubenode.image.build import BuildRequest, build, check_fit, uki_root_hash
+from kubenode.image.build import BUILD_SPACE, BuildRequest, build, check_fit, uki_root_hash
 from kubenode.image.mkosi_tool import version_of
 from kubenode.image.work_folder import fill, fill_values, fstab, prepare
 from kubenode.model.documents import Image, Partition, StorageMount
@@ -146,3 +149,25 @@ def test_agent_tree_holds_what_the_agent_imports_and_wheels(tmp_path: Path):
     assert not (library / "thing/tests").exists()
     with pytest.raises(HostError, match=r"has no kubenode\.cli\.agent"):
         make_tree(source / "plan", pins, tmp_path / "cache", tmp_path / "other")
+
+
+def test_a_full_disk_is_found_before_the_build_and_named_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(files, "free_bytes", lambda folder: 1 << 20)
+    with pytest.raises(NoSpace, match=f"{BUILD_SPACE} bytes are needed, 1048576 bytes are free"):
+        build(request(tmp_path))
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+
+    tool = tmp_path / "bin/mkosi"
+    tool.parent.mkdir()
+    tool.write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo mkosi 25.3 && exit\necho 'x: No space left on device'\nexit 1\n"
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(image_build.agent_tree, "make_tree", lambda *_: None)
+    monkeypatch.setattr(image_build.work_folder, "prepare", lambda *_: None)
+    with pytest.raises(NoSpace, match=r"became full; the whole log is in .*/out/\.1\.2\.3\.log") as raised:
+        build(request(tmp_path))
+    assert "XDG_CACHE_HOME" in raised.value.hint
+    assert list((tmp_path / "cache/work").iterdir()) == []
