@@ -148,6 +148,12 @@ def upload_command(version: str, config: Path) -> list[str]:
     return ["init", "phase", "upload-config", "all", "--config", str(config)]
 
 
+def certify_command(version: str, config: Path) -> list[str]:
+    """Return the arguments that make the API server's certificate for the names that the documents in `config` want."""
+    minor(version)
+    return ["init", "phase", "certs", "apiserver", "--config", str(config)]
+
+
 def kubelet_command(version: str) -> list[str]:
     """Return the arguments that render the kubelet's files from the cluster's documents."""
     minor(version)
@@ -234,6 +240,11 @@ class Kubeadm:
         """Write the documents into the cluster; what runs does not change."""
         with self._config(documents) as config:
             self._call(upload_command(self.version, config), 600)
+
+    def certify_api_server(self, documents: bytes) -> None:
+        """Make the API server's certificate in the documents' certificatesDir, where the CA is and it is not yet."""
+        with self._config(documents) as config:
+            self._call(certify_command(self.version, config), 600)
 
     def kubelet_config(self) -> None:
         """Render the kubelet's live files from the cluster's documents."""

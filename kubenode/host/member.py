@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kubenode.errors import HostError
 from kubenode.fleet.kubeadm import KubeadmDocuments
-from kubenode.host import memberfile, process, staticpods
+from kubenode.host import memberfile, process, servingcertificate, staticpods
 from kubenode.host.booted import running
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
 from kubenode.host.kube.etcd import Etcd
@@ -140,6 +140,8 @@ class Member:
         """Move this control plane to the staged release's version. Raises HostError."""
         self._install_patches()
         with self._rendering(release, self.cluster.configuration) as staged:
+            # First, for kubeadm renews it with the names that it has, and restarts the API server anyway.
+            self._certify(staged)
             if first:
                 # git's documents, at the version that the cluster has: `apply` takes them from there.
                 staged.upload_config(self._documents(self._running_version()))
@@ -157,7 +159,11 @@ class Member:
         if first:
             self._booted.upload_config(self._documents(self._running_version()))
             self.api.mark_configuration(configuration)
+        renamed = bool(manifests(self.paths)) and self._certify(self._booted, restarting=True)
         self._booted.upgrade_node(self._options())
+        if renamed:
+            staticpods.restart_all(self.paths)
+            memberfile.change(self.paths, restarting=False)
         self._rendered(configuration)
         process.run(["systemctl", "restart", "kubelet.service"], timeout=300)
 
@@ -203,11 +209,27 @@ class Member:
         skipped = tuple(it for it in self.documents.skip_phases if it.split("/")[0] == _ADDONS)
         return skipped if skipped and staged.can_skip_phases_of_apply() else ()
 
-    def _documents(self, version: KubernetesVersion, token: str | None = None) -> bytes:
+    def _documents(self, version: KubernetesVersion, token: str | None = None, pki: Path | None = None) -> bytes:
+        """Return the fleet's documents, filled in; `pki` is another place for certificates than the cluster's."""
         documents = self.documents
+        cluster = documents.cluster if pki is None else {**documents.cluster, "certificatesDir": str(pki)}
         return init_documents(
-            str(version), documents.cluster, self._registration, *documents.others, base=documents.init, token=token
+            str(version), cluster, self._registration, *documents.others, base=documents.init, token=token
         )
+
+    def _certify(self, kubeadm: Kubeadm, *, restarting: bool = False) -> bool:
+        """Give the API server a certificate for the names in git, if it has others; say whether that was so.
+
+        It runs with the old one until it is restarted; `restarting` notes that nothing else will do so.
+        """
+        with servingcertificate.making(self.paths) as pair:
+            kubeadm.certify_api_server(self._documents(KubernetesVersion(kubeadm.version), pki=pair.folder))
+            if not pair.is_other:
+                return False
+            if restarting:
+                memberfile.change(self.paths, restarting=True)
+            pair.install()
+        return True
 
     def _running_version(self) -> KubernetesVersion:
         found = manifests(self.paths)
