@@ -173,6 +173,18 @@ def test_kubeadm_documents_that_git_changed_are_change_and_others_are_drift(worl
     assert re.search(r"node w-00001\n +ForeignConfiguration\n +kubernetes\.configuration is dddddddddddd", done.out)
 
 
+def test_a_fleet_with_nothing_to_do_is_told_apart_from_a_command_that_failed_silently(world: PlanWorld) -> None:
+    """Argo #27705: no difference, no word, exit code 0: had it looked at all?"""
+    settle(world)
+    done = plan(world)
+    assert done.code == 0 and done.last.endswith("of 8 nodes 0 have work, 8 are done, 0 stuck.")
+    assert "Nothing to do (8 nodes)" in done.out
+    answer = plan(world, "-o", "json")
+    assert answer.code == 0 and answer.json["summary"] == {"work": 0, "drift": 0, "unseen": 0, "done": 8, "stuck": 0}
+    failed = kubenode("plan", "-C", world.kubeconfig.parent)
+    assert (failed.code, failed.out) == (64, "") and "is not a git repository" in failed.err
+
+
 def test_a_node_that_cannot_be_seen_is_never_counted_as_done(world: PlanWorld) -> None:
     """Flux #2365, #4066, #3425, #5330: an exit code that says all is well must mean that somebody looked."""
     settle(world)
