@@ -77,33 +77,42 @@ def join_documents(
     version: str,
     api_version: str,
     node: Registration,
-    discovery: Discovery,
+    discovery: Discovery | Path,
     *,
     control_plane: bool,
     base: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the file for `kubeadm join`; `api_version` is that of the fleet's kubeadm documents.
 
-    `base` is the fleet's JoinConfiguration, if it has one. Raises HostError.
+    `discovery` may be a kubeconfig instead. `base` is the fleet's JoinConfiguration, if it has one. Raises HostError.
     """
     own: dict[str, Any] = {
         "apiVersion": api_version,
         "kind": "JoinConfiguration",
         "nodeRegistration": _registration(node, api_version),
-        "discovery": {
-            "bootstrapToken": {
-                "apiServerEndpoint": discovery.endpoint,
-                "token": discovery.token,
-                "caCertHashes": [discovery.ca_hash],
-            },
-            "tlsBootstrapToken": discovery.token,
-        },
+        "discovery": _discovery(discovery),
     }
+    if isinstance(discovery, Path) and base is not None and "discovery" in base:
+        # kubeadm takes one way of discovery only.
+        base = {**base, "discovery": {key: it for key, it in base["discovery"].items() if key != "bootstrapToken"}}
     if control_plane:
         endpoint = {"advertiseAddress": node.ip, "bindPort": 6443} if node.ip else {}
         own["controlPlane"] = {"localAPIEndpoint": endpoint} if endpoint else {}
     own |= _patches(version, node)
     return _documents(_merged(base or {}, own))
+
+
+def _discovery(found: Discovery | Path) -> dict[str, Any]:
+    if isinstance(found, Path):
+        return {"file": {"kubeConfigPath": str(found)}}
+    return {
+        "bootstrapToken": {
+            "apiServerEndpoint": found.endpoint,
+            "token": found.token,
+            "caCertHashes": [found.ca_hash],
+        },
+        "tlsBootstrapToken": found.token,
+    }
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

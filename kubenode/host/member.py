@@ -19,7 +19,7 @@ from kubenode.host.booted import running
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
 from kubenode.host.kube.etcd import Etcd
 from kubenode.host.kubeadm import Kubeadm, Options
-from kubenode.host.kubeadmdocuments import Discovery, Registration, init_documents, join_documents
+from kubenode.host.kubeadmdocuments import CRI_SOCKET, Discovery, Registration, init_documents, join_documents
 from kubenode.host.kubeletconfig import KubeletConfig, Origin
 from kubenode.host.localkubernetes import manifests
 from kubenode.host.paths import Paths
@@ -31,6 +31,8 @@ from kubenode.model.kubernetes import Entry, KubernetesVersion
 SNAPSHOTS_KEPT = 3
 """Copies of etcd's data on this machine, the newest; each is as large as etcd's database."""
 _ADDONS = "addon"
+_KUBELET_JOINS = "kubelet-start"
+"""The phase of `kubeadm join` in which the kubelet becomes part of the cluster."""
 
 
 class Secrets(Protocol):
@@ -59,6 +61,14 @@ class Documents(Protocol):
 
     def configuration(self) -> str | None:
         """Return what is noted there, asked as this machine's kubelet. Raises TryLater, HostError."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return whether this machine's Node is Ready, False when its kubelet may not ask. Raises TryLater."""
+        ...
+
+    def mark_socket(self, socket: str) -> None:
+        """Note the CRI socket at this machine's Node, as kubeadm does. Raises TryLater, HostError."""
         ...
 
 
@@ -96,7 +106,19 @@ class Member:
         if plane:
             self._install_ca_set()
         self._install_patches()
-        found = Discovery(self.cluster.endpoint, self.secrets.own_token(), self.secrets.ca_cert_hash)
+        if (self.paths.kubernetes / "kubelet.conf").exists() and self.api.is_ready():
+            # A join that was cut off after the kubelet had joined. kubeadm would refuse to do that again, and nobody
+            # publishes the token of a node that is Ready.
+            self.api.mark_socket(CRI_SOCKET)
+            if plane:
+                self._join(self.paths.kubernetes / "admin.conf", plane=True, skip=(_KUBELET_JOINS,))
+        else:
+            found = Discovery(self.cluster.endpoint, self.secrets.own_token(), self.secrets.ca_cert_hash)
+            self._join(found, plane=plane)
+        self._rendered(self.api.configuration())
+        memberfile.change(self.paths, entering=None)
+
+    def _join(self, found: Discovery | Path, *, plane: bool, skip: tuple[str, ...] = ()) -> None:
         booted = self._booted
         given = join_documents(
             booted.version,
@@ -106,9 +128,7 @@ class Member:
             control_plane=plane,
             base=self.documents.join,
         )
-        booted.join(given, self._options())
-        self._rendered(self.api.configuration())
-        memberfile.change(self.paths, entering=None)
+        booted.join(given, self._options(skip=skip))
 
     # Upgrades, with the staged release's kubeadm.
 

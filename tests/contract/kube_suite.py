@@ -598,8 +598,13 @@ class KubeSuite:
         boss.mark_configuration("d" * 64)
         # As its kubelet: a node that has just joined has no agent's certificate yet.
         assert worker.configuration() == "d" * 64
+        assert worker.is_ready()
+        worker.mark_socket("unix:///run/some.sock")
+        annotations = world.admin.get(f"{NODES}/w1")["metadata"]["annotations"]
+        assert annotations["kubeadm.alpha.kubernetes.io/cri-socket"] == "unix:///run/some.sock"
         boss.delete_node("w1")
         boss.delete_node("w1")
+        assert not worker.is_ready(), "it has no Node"
 
     def test_a_damaged_token_keeps_no_other_node_out(self, world: World, tmp_path: Path):
         at = datetime.now(UTC)

@@ -89,6 +89,13 @@ def test_the_kubelet_registers_the_declared_address(api: str, written: object) -
     assert found == {"kubelet": written, "localAPIEndpoint": {"advertiseAddress": "2001:db8::b", "bindPort": 6443}}
 
 
+def test_a_kubeconfig_takes_the_place_of_the_token() -> None:
+    base = {"discovery": {"bootstrapToken": {"unsafeSkipCAVerification": False}, "timeout": "9m"}}
+    admin = Path("/etc/kubernetes/admin.conf")
+    given = join_documents("v1.34.0", "kubeadm.k8s.io/v1beta4", NODE, admin, control_plane=True, base=base)
+    assert json.loads(given)["discovery"] == {"file": {"kubeConfigPath": str(admin)}, "timeout": "9m"}
+
+
 @pytest.mark.parametrize("address", [None, "cp-2.example.net"])
 def test_a_name_is_nothing_that_can_be_bound_to(address: str | None) -> None:
     """kubeadm and the kubelet take an IP address only, and both find one by themselves."""

@@ -1,5 +1,6 @@
 """What a member of a cluster does with kubeadm: real processes and files, kubeadm itself stood in for by a script."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -55,12 +56,20 @@ class Api:
     """The cluster's documents, as far as a member changes them."""
 
     marks: list[str] = field(default_factory=list)
+    ready: bool = False
+    sockets: list[str] = field(default_factory=list)
 
     def mark_configuration(self, digest: str) -> None:
         self.marks.append(digest)
 
     def configuration(self) -> str | None:
         return self.marks[-1] if self.marks else None
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def mark_socket(self, socket: str) -> None:
+        self.sockets.append(socket)
 
 
 @dataclass(frozen=True)
@@ -197,6 +206,50 @@ def test_a_worker_joins_with_its_own_token_and_what_the_cluster_was_configured_f
     given = (node.paths.root / "given").read_text()
     assert '"token": "abcdef.0123456789abcdef"' in given and "sha256:abab" in given
     assert not (node.paths.kubernetes / "pki/ca.key").exists(), "a worker never gets the CA"
+
+
+@pytest.mark.parametrize("role", [Role.CONTROL_PLANE, Role.WORKER])
+def test_a_join_that_was_cut_off_begins_anew_with_the_token_while_its_node_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    node = Node(tmp_path / "root", role)
+    node.paths.kubernetes.mkdir(parents=True)
+    (node.paths.kubernetes / "kubelet.conf").touch()
+    node.member.join(role)
+    assert "FileAvailable--etc-kubernetes-kubelet.conf" in node.calls[-1] and "--skip-phases" not in node.calls[-1]
+    assert '"token": "abcdef.0123456789abcdef"' in (node.paths.root / "given").read_text()
+    assert node.api.sockets == []
+
+
+def test_a_control_plane_whose_kubelet_has_joined_goes_on_after_that(node: Node) -> None:
+    """kubeadm refuses: `a Node with name "cp-1" and status "Ready" already exists`, and its token is withdrawn."""
+    node.paths.kubernetes.mkdir(parents=True)
+    (node.paths.kubernetes / "kubelet.conf").touch()
+    node.api.ready = True
+    node.member.join(Role.CONTROL_PLANE)
+    assert node.calls[-1].startswith("join --config") and "--skip-phases=kubelet-start" in node.calls[-1]
+    given = json.loads((node.paths.root / "given").read_text())
+    assert given["discovery"] == {"file": {"kubeConfigPath": str(node.paths.kubernetes / "admin.conf")}}
+    assert given["controlPlane"]["localAPIEndpoint"]["advertiseAddress"] == "192.0.2.11"
+    assert node.api.sockets == ["unix:///run/containerd/containerd.sock"], "`kubeadm upgrade` reads it there"
+    assert memberfile.read(node.paths).entering is None
+
+
+def test_a_worker_whose_kubelet_has_joined_needs_no_kubeadm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    node = Node(tmp_path / "root", Role.WORKER)
+    for folder in (node.paths.kubernetes, node.paths.kubelet):
+        folder.mkdir(parents=True)
+    (node.paths.kubernetes / "kubelet.conf").touch()
+    for name in ("config.yaml", "kubeadm-flags.env"):
+        (node.paths.kubelet / name).write_text("as kubeadm wrote it")
+    node.api.ready = True
+    node.member.join(Role.WORKER)
+    assert node.calls == []
+    here = local_kubernetes(node.paths)
+    assert here is not None and here.joined is Role.WORKER
+    assert node.api.sockets == ["unix:///run/containerd/containerd.sock"]
 
 
 def test_a_cluster_that_says_nothing_of_its_documents_leaves_the_configuration_open(

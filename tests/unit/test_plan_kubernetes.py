@@ -593,6 +593,16 @@ def test_a_stale_member_leaves_first_and_never_the_quorum():
     assert reason(two.lease(PLANE_LEASE, None)) == "NoQuorum", "and it is not taken for nothing"
 
 
+@pytest.mark.parametrize("healthy", [True, False])
+def test_a_member_that_this_life_has_begun_stays(healthy):
+    """kubeadm goes on beside it; removed, its data would name a member that is gone for ever, and none could start."""
+    it = newcomer(Role.CONTROL_PLANE, "cp-2", "1.31.4").lease(PLANE_LEASE, "cp-2")
+    members = tuple(replace(it, healthy=healthy or it.name != "cp-2") for it in plane("running").view.etcd.members)
+    begun = it.cluster(etcd=replace(it.view.etcd, members=members))
+    assert act(begun) == RemoveEtcdMember("cp-2", "id-cp-2")
+    assert act(begun.here(entering=Entry.JOIN)) == KubeadmJoin(Role.CONTROL_PLANE)
+
+
 def test_flashed_too_new_or_too_old_a_node_moves_its_release_first():
     three = release("3.0", "v1.33.1")
     it = newcomer(Role.WORKER, "w-1", "1.32.3").wants(releases=(three, R2, R1), cluster=cluster(three))

@@ -11,11 +11,11 @@ from kubenode.errors import HostError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac, view
 from kubenode.host.kube.access import Identities, Secrets
 from kubenode.host.kube.approval import approve
-from kubenode.host.kube.client import Api
+from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.etcd import Etcd
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.leases import Leases
-from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, KUBEADM_CONFIG
+from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, KUBEADM_CONFIG, NODES
 from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
 from kubenode.host.paths import Paths
@@ -114,6 +114,19 @@ class KubeCluster:
     def report(self, report: NodeReport, account: str | None = None) -> None:
         """Write this node's report, and its account when it is given, into annotations of its Node."""
         nodes.report(self._kubelet(), self._node, plain(report), account)
+
+    def is_ready(self) -> bool:
+        """Return whether this machine's own Node is Ready, False when its kubelet may not ask. Raises TryLater."""
+        try:
+            # Not the one that is kept: a join that follows gives the kubelet other credentials.
+            with Api(self._access.kubelet()) as api:
+                return nodes.is_ready(api.get(path_of(NODES, self._node)))
+        except HostError:
+            return False
+
+    def mark_socket(self, socket: str) -> None:
+        """Note this machine's CRI socket at its Node, as kubeadm does."""
+        nodes.mark_socket(self._kubelet(), self._node, socket)
 
     def delete_node(self, node: str) -> None:
         """Remove a Node object; one that is gone is no error."""

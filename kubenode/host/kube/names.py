@@ -14,6 +14,8 @@ WHY_ANNOTATION = "kubenode.dev/why"
 """On a lease: what its holder does."""
 BROKEN_ANNOTATION = "kubenode.dev/broken"
 """On a lease: when and from whom a person took it last, who that was, and why."""
+SOCKET_ANNOTATION = "kubeadm.alpha.kubernetes.io/cri-socket"
+"""kubeadm's own, on each Node that it made: its upgrades read it."""
 
 NODES = "/api/v1/nodes"
 PODS = "/api/v1/pods"

@@ -8,7 +8,7 @@ import json
 from kubenode.errors import HostError, TryLater
 from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.errors import Conflict, NotFound
-from kubenode.host.kube.names import ACCOUNT_ANNOTATION, CORDON_ANNOTATION, NODES, STATUS_ANNOTATION
+from kubenode.host.kube.names import ACCOUNT_ANNOTATION, CORDON_ANNOTATION, NODES, SOCKET_ANNOTATION, STATUS_ANNOTATION
 from kubenode.host.kube.reading import Object, find, flag, items, text, texts
 from kubenode.model.plain import Plain
 
@@ -49,6 +49,11 @@ def report(api: Api, node: str, status: Plain, account: str | None = None) -> No
                 hint="This is a mistake in kubenode: please report it with /var/lib/kubenode/status.json.",
             )
     _patch(api, node, {"metadata": {"annotations": annotations}})
+
+
+def mark_socket(api: Api, node: str, socket: str) -> None:
+    """Write a node's CRI socket where kubeadm writes it."""
+    _patch(api, node, {"metadata": {"annotations": {SOCKET_ANNOTATION: socket}}})
 
 
 def delete(api: Api, node: str) -> bool:

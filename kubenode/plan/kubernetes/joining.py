@@ -94,8 +94,10 @@ def _join_control_plane(node: Node) -> Decision:
     wait = gates.other_planes_away(view, node.name, what) or gates.etcd(node, what, without={node.name})
     if wait is not None:
         return wait
-    assert view.etcd is not None
-    stale = next((member for member in view.etcd.members if member.name == node.name), None)
+    assert view.etcd is not None and node.here is not None
+    # A join that was cut off may have a member already, whose data is here: without it no other could start from them.
+    begun = node.here.entering is Entry.JOIN
+    stale = next((member for member in view.etcd.members if member.name == node.name and not begun), None)
     if stale is not None:
         step = remove_member(node, stale, "was left behind by an earlier life of this machine", what)
     else:
