@@ -43,6 +43,8 @@ def test_certificates_are_renewed_after_eleven_months(story: ClusterStory, resum
 
 def test_a_wiped_worker_joins_again(story: ClusterStory, resume: Resume) -> None:
     (plane,) = resume(NAMES[0])
+    # A machine is up before its API server is.
+    story.wait_ready(plane, OLD)
     worker = story.copy(story.with_images(NAMES[1]), NAMES[1], "wiped-w-1")
     old = {it["metadata"]["name"]: it["status"]["nodeInfo"]["bootID"] for it in story.objects(plane, "nodes")}
     try:

@@ -21,9 +21,11 @@ from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import Kubernetes
 from kubenode.lab.kubernetes.fleet import documents
 from kubenode.lab.kubernetes.network import CNI_FILE, Member, members, network_file, system_credentials
+from kubenode.lab.kubernetes.node import NO_TIME_SERVER, ClusterNode
 from kubenode.lab.kubernetes.story import CHANNELS, FIRST, RECIPES, THIRD, free_ports, is_ready
 from kubenode.lab.qemu import MachineConfig, SharedNetwork, command_line, mac_address
 from kubenode.model.documents import Role
+from kubenode.model.state import Seed
 from kubenode.trust.policy import Builder
 
 ENDPOINT = "10.77.0.11:6443"
@@ -46,6 +48,19 @@ def test_the_hardware_clock_can_be_another(tmp_path: Path) -> None:
     found = words(MachineConfig("cp-1", Path("/image"), tmp_path, clock=later))
     assert ("-rtc", "base=2027-10-29T12:30:00") in itertools.pairwise(found)
     assert "-rtc" not in words(MachineConfig("cp-1", Path("/image"), tmp_path))
+
+
+def test_nobody_sets_a_clock_that_is_meant_to_be_another(tmp_path: Path) -> None:
+    def given(clock: datetime | None) -> Mapping[str, bytes]:
+        seed = Seed("git://10.0.2.2/fleet.git", "fleet", "a" * 40, "w-1")
+        machine = ClusterNode(
+            members(1, 1)[1], Path("/image"), tmp_path, seed, images=Path("/images"), shared=SharedNetwork.of(tmp_path),
+            credentials={}, api_port=None, clock=clock,
+        )  # fmt: skip
+        return machine.machine.config.credentials
+
+    assert b"Condition" in given(datetime(2027, 10, 29, tzinfo=UTC))[NO_TIME_SERVER]
+    assert NO_TIME_SERVER not in given(None)
 
 
 def test_the_second_card_is_on_the_shared_network(tmp_path: Path) -> None:

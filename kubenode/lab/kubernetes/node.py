@@ -20,6 +20,9 @@ from kubenode.model.state import Seed
 MEMORY_MIB = {Role.CONTROL_PLANE: 4096, Role.WORKER: 2048}
 IMAGES = {Role.CONTROL_PLANE: "*.tar", Role.WORKER: "pause_*.tar"}
 """Which archives a machine needs, as a glob: importing is slow."""
+NO_TIME_SERVER = "systemd.unit-dropin.systemd-timesyncd.service~lab"
+"""A credential of systemd: where the host reaches the internet, a guest would soon find the true time."""
+NEVER = b"[Unit]\nConditionPathExists=!/\n"
 WORK = "/run/kubenode-lab"
 PRELUDE = 'import sys\nsys.path.insert(0, "/usr/lib/kubenode")\n'
 IMPORT = """
@@ -64,6 +67,8 @@ class ClusterNode(LabNode):
             "clock": clock,
         }
         more = {**credentials, **system_credentials(member)}
+        if clock is not None:
+            more[NO_TIME_SERVER] = NEVER
         super().__init__(member.name, disk, work, seed, manual=True, hardware=hardware, more=more)
         self.member = member
         self.api_port = api_port
