@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubenode.errors import HostError, TryLater
+from kubenode.errors import HostError, KubenodeError, TryLater
 from kubenode.host.kube import apiservers, drain, nodes, rbac
 from kubenode.host.kube.approval import approve
 from kubenode.host.kube.client import Api
@@ -33,7 +33,7 @@ from kubenode.model.plain import plain
 from kubenode.model.state import NodeStatus
 from kubenode.model.version import Version
 from kubenode.plan.observations import account, digest
-from tests.contract.kube_world import NOW, KnownSecrets, Server, World, peers, world_of, write_kubeconfig
+from tests.contract.kube_world import NOW, FixedClock, KnownSecrets, Server, World, peers, world_of, write_kubeconfig
 from tests.fakes.kubeapi.pki import Authority, Pair
 
 SLOT = "slot-pool-workers-0"
@@ -605,6 +605,15 @@ class KubeSuite:
         boss.delete_node("w1")
         boss.delete_node("w1")
         assert not worker.is_ready(), "it has no Node"
+
+    def test_a_tick_that_takes_hours_asks_with_a_certificate_in_force(self, world: World, tmp_path: Path):
+        """`kubeadm upgrade` alone may take an hour, and the API refuses a certificate that ended meanwhile (401)."""
+        clock = FixedClock(datetime.now(UTC) - timedelta(hours=3))
+        boss = world.machine(tmp_path, "cp-1", peers(cp_1="control-plane"), clock)
+        with pytest.raises(KubenodeError):
+            boss.delete_node("nobody")
+        clock.at = datetime.now(UTC)
+        boss.delete_node("nobody")
 
     def test_a_damaged_token_keeps_no_other_node_out(self, world: World, tmp_path: Path):
         at = datetime.now(UTC)

@@ -114,9 +114,12 @@ class World:
                 if name_of(it).startswith("kubenode:"):
                     admin.delete(path_of(folder, name_of(it)))
 
-    def machine(self, folder: Path, node: str, fleet: dict[str, Peer], at: datetime, **options: Any) -> KubeCluster:
+    def machine(
+        self, folder: Path, node: str, fleet: dict[str, Peer], at: "datetime | FixedClock", **options: Any
+    ) -> KubeCluster:
         """Return the cluster as a machine sees it that has joined, with the files of kubeadm below `folder`."""
         authority, url = self.server.authority, self.server.url
+        clock = at if isinstance(at, FixedClock) else FixedClock(at)
         kubernetes = folder / "etc/kubernetes"
         own = authority.issue(kubelet_user(node), ("system:nodes",))
         write_kubeconfig(kubernetes / "kubelet.conf", url, authority, own, embedded=False)
@@ -125,9 +128,9 @@ class World:
             authority.pair.write(kubernetes / "pki", "ca")
         pools = tuple(dict.fromkeys(peer.pool for peer in fleet.values()))
         desired = DesiredCluster(
-            url.removeprefix("https://"), "cp-1", at, "c" * 64, tuple(fleet.values()), pools, rollouts={}
+            url.removeprefix("https://"), "cp-1", clock.at, "c" * 64, tuple(fleet.values()), pools, rollouts={}
         )
-        return self._stack.enter_context(KubeCluster(Paths(folder), FixedClock(at), node, desired, **options))
+        return self._stack.enter_context(KubeCluster(Paths(folder), clock, node, desired, **options))
 
     def founded(self, *addresses: str) -> None:
         """Do what `kubeadm init` and the API servers do: the ClusterConfiguration and the list of API servers."""
@@ -250,7 +253,7 @@ def write_kubeconfig(path: Path, server: str, authority: Authority, pair: Pair, 
     path.write_text("\n".join(lines) + "\n")
 
 
-@dataclass(frozen=True)
+@dataclass
 class FixedClock:
     at: datetime
 

@@ -15,6 +15,7 @@ from kubenode.host.kube.client import Api, path_of
 from kubenode.host.kube.etcd import Etcd
 from kubenode.host.kube.kubeconfig import Access
 from kubenode.host.kube.leases import Leases
+from kubenode.host.kube.mint import LIFETIME
 from kubenode.host.kube.names import CONFIGURATION_ANNOTATION, KUBEADM_CONFIG, NODES
 from kubenode.host.kube.requests import pending
 from kubenode.host.kube.tokens import Tokens
@@ -55,6 +56,7 @@ class KubeCluster:
         self._stack = ExitStack()
         self._kubelet_api: Api | None = None
         self._agent_api: Api | None = None
+        self._agent_since = clock.now()
         self.unseen = ""
         """Why the last `view` returned None, for people."""
 
@@ -220,7 +222,9 @@ class KubeCluster:
         return self._kubelet_api
 
     def _agent(self) -> Api:
-        if self._agent_api is None:
+        now = self._clock.now()
+        if self._agent_api is None or (self._leads and not now - self._agent_since < LIFETIME / 2):
+            # A control plane makes its certificate itself, for an hour; a tick may take longer.
             access = self._access.control_plane() if self._leads else self._access.worker(self._kubelet())
-            self._agent_api = self._stack.enter_context(Api(access))
+            self._agent_api, self._agent_since = self._stack.enter_context(Api(access)), now
         return self._agent_api
