@@ -63,6 +63,10 @@ class Documents(Protocol):
         """Return what is noted there, asked as this machine's kubelet. Raises TryLater, HostError."""
         ...
 
+    def withdraw_token(self, token: str) -> None:
+        """Remove a bootstrap token ("id.secret"), whoever made it; one that is gone is no error."""
+        ...
+
     def is_ready(self) -> bool:
         """Return whether this machine's Node is Ready, False when its kubelet may not ask. Raises TryLater."""
         ...
@@ -93,8 +97,10 @@ class Member:
         self._install_ca_set()
         self._install_patches()
         # kubeadm's own token of a day is not wanted: every node joins with its own.
-        given = self._documents(version, token=self.secrets.own_token())
-        self._booted.init(given, self._options(skip=self.documents.skip_phases))
+        token = self.secrets.own_token()
+        self._booted.init(self._documents(version, token=token), self._options(skip=self.documents.skip_phases))
+        # kubeadm always leaves one in the cluster, and as it is, the other control planes could not publish it again.
+        self.api.withdraw_token(token)
         self._rendered(self.cluster.configuration)
         self.api.mark_configuration(self.cluster.configuration)
         memberfile.change(self.paths, entering=None)

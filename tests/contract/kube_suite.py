@@ -594,6 +594,12 @@ class KubeSuite:
         with pytest.raises(HostError, match="the fleet has no bootstrap token for cp-1"):
             boss.set_tokens(frozenset({"cp-1", "w1"}))
         assert Tokens(world.admin).nodes(at) == {"w1"}
+        secrets = "/api/v1/namespaces/kube-system/secrets"
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bootstrap-token-cccccc"}}
+        world.admin.create(secrets, {**body, "type": "bootstrap.kubernetes.io/token"})
+        for _ in range(2):
+            boss.withdraw_token("cccccc.0123456789abcdef")
+        assert {name_of(it) for it in world.admin.list(secrets)} & {"bootstrap-token-cccccc"} == set()
         assert worker.configuration() is None
         boss.mark_configuration("d" * 64)
         # As its kubelet: a node that has just joined has no agent's certificate yet.

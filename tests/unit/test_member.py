@@ -58,6 +58,7 @@ class Api:
     marks: list[str] = field(default_factory=list)
     ready: bool = False
     sockets: list[str] = field(default_factory=list)
+    withdrawn: list[str] = field(default_factory=list)
 
     def mark_configuration(self, digest: str) -> None:
         self.marks.append(digest)
@@ -67,6 +68,9 @@ class Api:
 
     def is_ready(self) -> bool:
         return self.ready
+
+    def withdraw_token(self, token: str) -> None:
+        self.withdrawn.append(token)
 
     def mark_socket(self, socket: str) -> None:
         self.sockets.append(socket)
@@ -176,6 +180,7 @@ def test_an_init_is_noted_before_it_begins_and_forgotten_when_it_is_done(node: N
     assert "--skip-phases=addon/kube-proxy" in node.calls[-1]
     given = (node.paths.root / "given").read_text()
     assert "abcdef.0123456789abcdef" in given and '"advertiseAddress": "192.0.2.11"' in given
+    assert node.api.withdrawn == ["abcdef.0123456789abcdef"], "nobody joins with it"
 
 
 def test_what_kubeadm_began_and_did_not_end_makes_no_member(node: Node) -> None:

@@ -175,6 +175,10 @@ class KubeCluster:
                 hint="Each node joins with its own. On a laptop: kubenode seal --bootstrap-tokens, commit, push.",
             )
 
+    def withdraw_token(self, token: str) -> None:
+        """Remove a bootstrap token ("id.secret") that kubeadm made; one that is gone is no error."""
+        Tokens(self._agent()).withdraw(token)
+
     def mark_configuration(self, digest: str) -> None:
         """Note at kubeadm's ConfigMap from which documents of the fleet (digest) the cluster was configured."""
         change = {"metadata": {"annotations": {CONFIGURATION_ANNOTATION: digest}}}

@@ -51,6 +51,10 @@ class Tokens:
             changed += self._ensure(node, token, now)
         return changed
 
+    def withdraw(self, token: str) -> None:
+        """Remove the token with this one's id, whoever made it."""
+        self._api.delete(path_of(_SECRETS, _name("this node", token)))
+
     def _ensure(self, node: str, token: str, now: datetime) -> int:
         wanted = _secret(node, token, now + LIFETIME)
         path = path_of(_SECRETS, name_of(wanted))
