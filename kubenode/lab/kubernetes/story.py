@@ -98,10 +98,14 @@ class ClusterStory:
 
     def reset(self) -> None:
         """Make the fleet what it was when its cluster came up: the first release only, and no further member."""
-        for name in self.members.keys() - {it.name for it in self.declared}:
-            del self.members[name]
-            self.workshop.git("rm", "--quiet", "--", f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
-            self.workshop.git("commit", "--quiet", "--message", f"{name} is not needed any more")
+        # As git says, not this object: a kept folder may be from a run that ended in the middle of a story.
+        there = {path.stem for path in (self.workshop.fleet / "nodes").glob("*.yaml")}
+        self.members = {it.name: it for it in self.declared}
+        for name in sorted(there - self.members.keys()):
+            files = (f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
+            self.workshop.git("add", "--all")
+            self.workshop.git("rm", "--quiet", "--force", "--ignore-unmatch", "--", *files)
+            self.workshop.commit(f"{name} is not needed any more")
         self.offered = (FIRST,)
         self.workshop.set_channels(self.offered, CHANNELS)
 
