@@ -18,6 +18,7 @@ from kubenode.fleet.promote import promote, release_document
 from kubenode.fleet.validate import validate
 from kubenode.host.process import Completed, run
 from kubenode.host.tree import read_folder
+from kubenode.lab import code
 from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import Kubernetes
 from kubenode.lab.kubernetes.fleet import documents
@@ -341,3 +342,32 @@ def test_a_reset_takes_away_what_a_run_that_was_killed_has_declared(tmp_path: Pa
     before = story.workshop.head
     story.reset()
     assert story.workshop.head == before
+
+
+def test_a_kept_release_with_another_agent_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    story = ClusterStory(tmp_path, tmp_path / "cache", said.append)
+    out = story.workshop.out
+    monkeypatch.setattr(story.workshop, "build", lambda release, _recipe: (out / release).mkdir())
+    (story.workshop.store / FIRST).mkdir()
+    story.need(FIRST)
+    story.need(FIRST)
+    assert not said, "built from this code"
+    (out / f"{FIRST}.code").write_text("what an older agent was")
+    story.need(FIRST)
+    (out / f"{FIRST}.code").unlink()
+    story.need(FIRST)
+    assert len(said) == 2 and all(FIRST in it for it in said)
+
+
+def test_what_an_image_takes_of_the_package_has_a_digest(tmp_path: Path) -> None:
+    for name in ("__init__.py", "cli/__init__.py", "cli/agent.py", "lab/node.py", "image/mkosi/tree/unit"):
+        (tmp_path / "kubenode" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kubenode" / name).write_text("")
+    first = code.digest(tmp_path / "kubenode")
+    (tmp_path / "kubenode/lab/node.py").write_text("changed = 1")
+    assert code.digest(tmp_path / "kubenode") == first, "no part of the agent"
+    for name in ("cli/agent.py", "image/mkosi/tree/unit"):
+        (tmp_path / "kubenode" / name).write_text("changed = 1")
+        assert code.digest(tmp_path / "kubenode") != first
+        first = code.digest(tmp_path / "kubenode")

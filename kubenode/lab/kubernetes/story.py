@@ -16,6 +16,7 @@ from kubenode.fleet.tokens import secret_name
 from kubenode.host.clock import SystemClock
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
+from kubenode.lab import code
 from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes import balancer, fleet, workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED, VERSIONS, Kubernetes, provide
@@ -90,9 +91,13 @@ class ClusterStory:
         self.reset()
 
     def need(self, release: str) -> None:
-        """Build and publish a release if that was not done yet."""
+        """Build and publish a release if that was not done yet; say so when the one that is kept has another agent."""
+        note = self.workshop.out / f"{release}.code"
         if not (self.workshop.out / release).exists():
+            note.write_text(code.digest())
             self.workshop.build(release, RECIPES[release])
+        elif not note.exists() or note.read_text() != code.digest():
+            self.show(f"NOTE: {release} was built from other code, and so is its agent; for this code: a new folder")
         if not (self.workshop.store / release).exists():
             self.workshop.publish(release)
 
