@@ -17,8 +17,11 @@ from kubenode.model.kubernetes import COMPONENTS, KubernetesVersion, LocalKubern
 _VERSION = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
 
 
-def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
-    """Return what is here, None for an image without kubelet. Raises HostError when the files contradict that."""
+def local_kubernetes(paths: Paths, root_hash: str = "") -> LocalKubernetes | None:
+    """Return what is here, None for an image without kubelet. Raises HostError when the files contradict that.
+
+    `root_hash` is that of the running release: a worker has nothing but its kubelet, which starts with that one's set.
+    """
     kubelet = paths.root / "usr/bin/kubelet"
     member = (paths.kubernetes / "kubelet.conf").exists()
     if not kubelet.exists():
@@ -33,13 +36,14 @@ def local_kubernetes(paths: Paths) -> LocalKubernetes | None:
     # kubeadm writes kubelet.conf when a machine joins, and the API server's manifest on control planes only.
     plane = _api_server(paths).exists()
     role = Role.CONTROL_PLANE if plane else Role.WORKER
+    sets = KubeletConfig(paths).origins()
     return LocalKubernetes(
         kubelet=_kubelet_version(paths, kubelet),
         joined=role if member and record.entering is None else None,
         entering=record.entering,
         manifests=manifests(paths),
-        configuration=record.configuration,
-        kubelet_sets=KubeletConfig(paths).origins(),
+        configuration=record.configuration if plane else sets.get(root_hash) or record.configuration,
+        kubelet_sets=sets,
         pulled=frozenset({_version(record.pulled, str(paths.member))} if record.pulled else ()),
         snapshots=frozenset(path.stem for path in paths.snapshots.glob("[!.]*.db")),
         # A renewal that was cut off before the static pods ran with it counts as not done.

@@ -34,7 +34,7 @@ class HostMachine:
             staged=staged_image(paths, spare),
             fetched=fetched,
             partial=partial,
-            kubernetes=local_kubernetes(paths),
+            kubernetes=local_kubernetes(paths, now.root_hash),
         )
 
     def reboot(self) -> None:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kubenode.errors import HostError
-from kubenode.host.process import run
+from kubenode.errors import HostError, KubenodeError
+from kubenode.host.process import Completed, run
 from kubenode.host.seed import SEED
 from kubenode.host.statefiles import encode_seed
 from kubenode.lab import probe
@@ -68,7 +69,7 @@ class LabNode:
     def wait_up(self, timeout: float = 300) -> None:
         """Wait until systemd has reached multi-user.target."""
         words = ["/usr/bin/systemctl", "is-active", "--quiet", "multi-user.target"]
-        self.wait_until(lambda: self.probe.run(words, 30, check=False).returncode == 0, timeout)
+        self.wait_until(lambda: (done := self._asked(words)) is not None and done.returncode == 0, timeout)
 
     def cut_power(self) -> None:
         """Cut the power, as a pulled plug does."""
@@ -174,14 +175,20 @@ class LabNode:
         )
 
     def wait_blessed(self, timeout: float = 300) -> None:
-        """Wait until systemd has ended the boot's trial: boot-complete.target was reached and the entry blessed."""
+        """Wait until a boot that is no trial (any more) runs: the one after it when this one's gate gives it up."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            done = self.probe.run(["/usr/lib/systemd/systemd-bless-boot", "status"], 30, check=False)
-            if done.text.strip() in ("good", "clean"):
+            done = self._asked(["/usr/lib/systemd/systemd-bless-boot", "status"])
+            if done is not None and done.text.strip() in ("good", "clean"):
                 return
             time.sleep(1)
         raise LabFailed(f"the boot of {self.name} was not blessed within {timeout:.0f} s")
+
+    def _asked(self, words: Sequence[str]) -> Completed | None:
+        """Run a command in the guest; None when there is no answer, as in the middle of a restart."""
+        with suppress(KubenodeError, OSError):
+            return self.probe.run(words, 30, check=False)
+        return None
 
     def entries(self) -> list[str]:
         """The UKIs in the ESP, by file name."""

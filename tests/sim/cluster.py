@@ -425,9 +425,9 @@ class KubeadmPort:
         assert self.cluster.version is not None
         assert version in host.pulled and release.manifest in host.snapshots
         assert version.minor[1] - self.cluster.version.minor[1] <= 1, "one minor at a time"
-        assert first == (self.cluster.version < version)
-        if first:
-            self.cluster.configuration = self.cluster.wanted_configuration
+        assert first == (
+            self.cluster.version < version or self.cluster.configuration != self.cluster.wanted_configuration
+        )
         for component in COMPONENTS:
             host.manifests[component] = version
             for other in self.cluster.objects.values():
@@ -436,6 +436,10 @@ class KubeadmPort:
             self.host.step(f"kubeadm.upgrade {component}")
         if first:
             self.cluster.version = version
+            self.cluster.changed()
+            # kubeadm has ended; what it wrote is marked only now.
+            self.host.step("kubeadm.upgrade unmarked")
+            self.cluster.configuration = self.cluster.wanted_configuration
         host.configuration = self.cluster.configuration
         host.certificates_until = self.cluster.now + CERTIFICATES_LAST
         host.leftovers = True

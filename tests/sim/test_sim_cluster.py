@@ -97,6 +97,41 @@ def test_a_minor_upgrade_disturbed_at_every_step(minor_upgrade, crash):
             raise AssertionError(f"{crash.__name__} at step {at} ({trace[at - 1]}): {error}") from error
 
 
+def with_new_documents(fleet: Fleet) -> None:
+    fleet.cluster.wanted_configuration = "config-2"
+    fleet.run()
+    assert converged(fleet), fleet.summary()
+    assert {host.configuration for host in fleet.cluster.hosts.values()} == {"config-2"}
+    at_rest(fleet, R32)
+
+
+@pytest.mark.parametrize("crash", [Killed, PowerCut])
+def test_an_upgrade_with_new_documents_cut_at_every_step_of_kubeadm(minor_upgrade, crash):
+    start, trace = minor_upgrade
+    steps = [at for at, name in enumerate(trace, 1) if "kubeadm.upgrade" in name]
+    assert any("unmarked" in trace[at - 1] for at in steps)
+    for at in steps:
+        fleet = copy.deepcopy(start)
+        fleet.crash_at, fleet.crash, fleet.cluster.watch_quorum = frozenset({at}), crash, True
+        try:
+            with_new_documents(fleet)
+        except BaseException as error:
+            raise AssertionError(f"{crash.__name__} at step {at} ({trace[at - 1]}): {error}") from error
+
+
+def test_documents_that_change_at_any_time_during_an_upgrade(minor_upgrade):
+    start, _ = minor_upgrade
+    fleet = copy.deepcopy(start)
+    moved = 0
+    while fleet.round():
+        moved += 1
+        try:
+            with_new_documents(copy.deepcopy(fleet))
+        except BaseException as error:
+            raise AssertionError(f"after round {moved}: {error}") from error
+    assert moved > 5
+
+
 def at_rest(fleet: Fleet, wanted) -> None:
     assert {str(it.booted.version) for it in fleet.machines.values() if it.name not in fleet.removed} == {
         str(wanted.version)

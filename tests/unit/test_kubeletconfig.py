@@ -94,3 +94,33 @@ def test_the_image_installs_the_set_of_its_release(paths: Paths, tmp_path: Path)
     assert live(paths)["config.yaml"] == "new", "a release without a set keeps what is live"
     subprocess.run(["sh", str(script), str(paths.kubelet_sets / "1.1")], check=True)
     assert live(paths) == {"config.yaml": "old", "kubeadm-flags.env": "--old"}
+
+
+def test_a_manifest_that_a_power_cut_has_emptied_is_the_one_before_it(paths: Paths, tmp_path: Path) -> None:
+    """kubeadm moves the old one to its backup and the new one, which it never flushed, into its place."""
+    manifests, tmp = paths.kubernetes / "manifests", paths.kubernetes / "tmp"
+    for folder, found in {
+        manifests: {"etcd": "runs", "kube-apiserver": "", "kube-scheduler": ""},
+        tmp / "kubeadm-backup-manifests-2026-11-30-01-00-00": {"kube-apiserver": "older", "kube-scheduler": "old"},
+        tmp / "kubeadm-backup-manifests-2026-11-30-02-00-00": {"kube-apiserver": "old", "kube-scheduler": ""},
+        tmp / "kubeadm-backup-manifests-2026-11-30-03-00-00": {"etcd": "old", "kube-controller-manager": "old"},
+    }.items():
+        folder.mkdir(parents=True)
+        for name, text in found.items():
+            (folder / f"{name}.yaml").write_text(text)
+    script = tmp_path / "script"
+    script.write_text(INSTALLER.read_text().replace("/etc/kubernetes", str(paths.kubernetes)))
+    subprocess.run(["sh", str(script), str(tmp_path / "no set")], check=True)
+    assert {it.name: it.read_text() for it in manifests.iterdir()} == {
+        "etcd.yaml": "runs",
+        "kube-apiserver.yaml": "old",
+        "kube-controller-manager.yaml": "old",
+        "kube-scheduler.yaml": "old",
+    }
+
+
+def test_a_worker_gets_no_manifests(paths: Paths, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(INSTALLER.read_text().replace("/etc/kubernetes", str(paths.kubernetes)))
+    subprocess.run(["sh", str(script), str(tmp_path / "no set")], check=True)
+    assert not (paths.kubernetes / "manifests").exists()

@@ -16,13 +16,16 @@ from kubenode.fleet.load import load_fleet
 from kubenode.fleet.new import render_new
 from kubenode.fleet.promote import promote, release_document
 from kubenode.fleet.validate import validate
+from kubenode.host.process import Completed, run
 from kubenode.host.tree import read_folder
+from kubenode.lab import code
 from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import Kubernetes
 from kubenode.lab.kubernetes.fleet import documents
 from kubenode.lab.kubernetes.network import CNI_FILE, Member, members, network_file, system_credentials
 from kubenode.lab.kubernetes.node import NO_TIME_SERVER, ClusterNode
-from kubenode.lab.kubernetes.story import CHANNELS, FIRST, RECIPES, THIRD, free_ports, is_ready
+from kubenode.lab.kubernetes.story import CHANNELS, FIRST, RECIPES, THIRD, ClusterStory, free_ports, is_ready
+from kubenode.lab.node import LabNode
 from kubenode.lab.qemu import MachineConfig, SharedNetwork, command_line, mac_address
 from kubenode.model.documents import Role
 from kubenode.model.state import Seed
@@ -284,3 +287,101 @@ def test_silence_is_no_minimum() -> None:
 def test_a_watcher_that_broke_off_is_no_witness() -> None:
     with pytest.raises(HostError, match="the watcher of the workload broke off"):
         watched(pods(True, True), RuntimeError("kubectl went wrong in a new way"))
+
+
+class Restarting:
+    """A guest in its trial, silent while it falls back, then in a boot that is no trial."""
+
+    def __init__(self) -> None:
+        self.said: list[Completed | Exception] = [
+            Completed(0, b"indeterminate\n", b""),
+            HostError("the guest did not answer its probe within 30 s"),
+            ConnectionResetError(),
+            Completed(0, b"clean\n", b""),
+        ]
+
+    def run(self, *_words: object, **_options: object) -> Completed:
+        answer = self.said.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_the_end_of_a_trial_is_waited_for_while_the_guest_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    node = LabNode("w-1", Path("/image"), tmp_path, Seed("git://10.0.2.2/fleet.git", "6f1c", "0" * 40, "w-1"))
+    guest = Restarting()
+    monkeypatch.setattr(node, "probe", guest)
+    node.wait_blessed(60)
+    assert not guest.said
+
+
+def kept_lab(folder: Path) -> ClusterStory:
+    """Return the story of a kept folder whose fleet is a repo without signatures."""
+    story = ClusterStory(folder, folder / "cache", lambda _line: None, members(1, 1))
+    fleet = story.workshop.fleet
+    files = {f"channels/{it}.yaml": "releases: [2026.11.3, 2026.11.1]\n" for it in CHANNELS}
+    files |= {f"nodes/{it}.yaml": "" for it in ("cp-1", "w-1")}
+    for name, text in files.items():
+        (fleet / name).parent.mkdir(parents=True, exist_ok=True)
+        (fleet / name).write_text(text)
+    run(["git", "init", "--quiet", "--bare", "--initial-branch=main", story.workshop.bare], timeout=60)
+    for words in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["config", "user.name", "lab"],
+        ["config", "user.email", "lab@example.net"],
+        ["remote", "add", "origin", str(story.workshop.bare)],
+        ["add", "--all"],
+        ["commit", "--quiet", "--no-gpg-sign", "--message", "The fleet"],
+    ):
+        story.workshop.git(*words)
+    story.workshop.push()
+    return story
+
+
+def test_a_reset_takes_away_what_a_run_that_was_killed_has_declared(tmp_path: Path) -> None:
+    story = kept_lab(tmp_path)
+    fleet = story.workshop.fleet
+    (fleet / "nodes/w-2.yaml").write_text("made by a run that is gone")
+    story.workshop.git("add", "--all")
+    story.workshop.git("commit", "--quiet", "--message", "Add w-2")
+    (fleet / "secrets").mkdir()
+    (fleet / "secrets/bootstrap-token-w-2.age").write_text("not committed yet")
+    story.reset()
+    shown = run(["git", "-C", story.workshop.bare, "ls-tree", "-r", "--name-only", "main"], timeout=60).text.split()
+    assert [it for it in shown if not it.startswith("channels/")] == ["nodes/cp-1.yaml", "nodes/w-1.yaml"]
+    assert (fleet / "channels/beta.yaml").read_text() == f"releases: [{FIRST}]\n"
+    before = story.workshop.head
+    story.reset()
+    assert story.workshop.head == before
+
+
+def test_a_kept_release_with_another_agent_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    story = ClusterStory(tmp_path, tmp_path / "cache", said.append)
+    out = story.workshop.out
+    monkeypatch.setattr(story.workshop, "build", lambda release, _recipe: (out / release).mkdir())
+    (story.workshop.store / FIRST).mkdir()
+    story.need(FIRST)
+    story.need(FIRST)
+    assert not said, "built from this code"
+    (out / f"{FIRST}.code").write_text("what an older agent was")
+    story.need(FIRST)
+    (out / f"{FIRST}.code").unlink()
+    story.need(FIRST)
+    assert len(said) == 2 and all(FIRST in it for it in said)
+
+
+def test_what_an_image_takes_of_the_package_has_a_digest(tmp_path: Path) -> None:
+    for name in ("__init__.py", "cli/__init__.py", "cli/agent.py", "lab/node.py", "image/mkosi/tree/unit"):
+        (tmp_path / "kubenode" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "kubenode" / name).write_text("")
+    first = code.digest(tmp_path / "kubenode")
+    (tmp_path / "kubenode/lab/node.py").write_text("changed = 1")
+    assert code.digest(tmp_path / "kubenode") == first, "no part of the agent"
+    for name in ("cli/agent.py", "image/mkosi/tree/unit"):
+        (tmp_path / "kubenode" / name).write_text("changed = 1")
+        assert code.digest(tmp_path / "kubenode") != first
+        first = code.digest(tmp_path / "kubenode")

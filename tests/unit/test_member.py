@@ -318,6 +318,27 @@ def test_a_worker_prepares_only_its_kubelet(node: Node) -> None:
     assert here.configuration == CONFIGURATION, "of what runs, not of what waits"
 
 
+def test_a_worker_runs_the_configuration_that_its_release_was_prepared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every worker would do again, under a lease, what its restart has brought along."""
+    monkeypatch.setattr(module, "running", lambda paths: Running(OLD, "a" * 64))
+    node = Node(tmp_path / "root", Role.WORKER)
+    node.api.marks.append("d" * 64)
+    node.member.join(Role.WORKER)
+    node.member.prepare_kubelet(RELEASE, "e" * 64)
+    for booted, configuration in (("a" * 64, "d" * 64), (RELEASE.root_hash, "e" * 64), ("f" * 64, "d" * 64)):
+        here = local_kubernetes(node.paths, booted)
+        assert here is not None and here.configuration == configuration, booted
+
+
+def test_a_control_plane_runs_the_configuration_that_its_static_pods_were_rendered_from(node: Node) -> None:
+    node.member.init(KubernetesVersion("v1.34.2"))
+    node.member.prepare_kubelet(RELEASE, "e" * 64)
+    here = local_kubernetes(node.paths, RELEASE.root_hash)
+    assert here is not None and here.configuration == CONFIGURATION
+
+
 def test_images_are_pulled_by_the_staged_kubeadm(node: Node) -> None:
     node.member.pull(RELEASE)
     assert node.calls == [f"config images pull --config {node.paths.root}/run/kubenode/kubeadm.yaml"]

@@ -671,6 +671,29 @@ def test_configuration():
     assert reason(behind.report("cp-1", root_hash="r-0.9", release=Version("0.9"))) == "WaitsForPool"
 
 
+def test_documents_that_change_between_the_passes_are_written_by_the_staged_kubeadm():
+    """Only it can render the static pods that run, and no kubelet set may come from documents that are not git's.
+
+    So it is after a power cut between `kubeadm upgrade apply` and the mark, too.
+    """
+    moved = plane("pulled", passed=True).here(configuration="older", snapshots=frozenset({R2.manifest}))
+    moved = moved.report("cp-1", configuration="older").cluster(configuration="older")
+    assert act(moved) == AcquireLease(PLANE_LEASE, "move the control plane to v1.32.3", None)
+    held = moved.lease(PLANE_LEASE, "cp-1")
+    assert act(held) == KubeadmUpgrade(R2, NEW, first=True)
+    assert "from v1.32.3 to" not in held.decide().why
+    assert reason(moved.wants(halted=True)) == "Halted"
+    written = held.here(configuration="conf", kubelet_sets={R2.root_hash: "conf"}).cluster(configuration="conf")
+    assert act(written) == Cordon("cp-1")
+
+
+def test_who_moves_while_the_documents_are_not_gits_writes_them():
+    """`kubeadm upgrade node` would render the older ones, and the node would call them git's."""
+    second = plane("saved").cluster(version=NEW, configuration="older")
+    second = second.cluster(apiservers={**second.view.apiservers, "cp-2": NEW})
+    assert act(second) == KubeadmUpgrade(R2, NEW, first=True)
+
+
 def test_tokens_are_there_only_while_they_are_needed():
     none = {"tokens": frozenset()}
     assert act(PLANE.node("w-2", ready=False).cluster(**none)) == SetTokens(frozenset({"w-2"}))

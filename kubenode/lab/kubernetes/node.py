@@ -84,8 +84,9 @@ class ClusterNode(LabNode):
         while time.monotonic() < deadline:
             time.sleep(2)
             if self._restarted(boot):
-                self.wait_up(timeout)
+                # In this order: a release that fails its trial goes down again, and only what comes back is to be up.
                 self.wait_blessed(timeout)
+                self.wait_up(timeout)
                 return {**self.status(), "phase": "Restarted"}
             if self._ticks():
                 continue

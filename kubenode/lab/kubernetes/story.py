@@ -16,6 +16,7 @@ from kubenode.fleet.tokens import secret_name
 from kubenode.host.clock import SystemClock
 from kubenode.host.kube.cluster import API_PORT
 from kubenode.host.process import run
+from kubenode.lab import code
 from kubenode.lab.failed import LabFailed
 from kubenode.lab.kubernetes import balancer, fleet, workload
 from kubenode.lab.kubernetes.cluster import NEW, OLD, PATCHED, VERSIONS, Kubernetes, provide
@@ -90,18 +91,26 @@ class ClusterStory:
         self.reset()
 
     def need(self, release: str) -> None:
-        """Build and publish a release if that was not done yet."""
+        """Build and publish a release if that was not done yet; say so when the one that is kept has another agent."""
+        note = self.workshop.out / f"{release}.code"
         if not (self.workshop.out / release).exists():
+            note.write_text(code.digest())
             self.workshop.build(release, RECIPES[release])
+        elif not note.exists() or note.read_text() != code.digest():
+            self.show(f"NOTE: {release} was built from other code, and so is its agent; for this code: a new folder")
         if not (self.workshop.store / release).exists():
             self.workshop.publish(release)
 
     def reset(self) -> None:
         """Make the fleet what it was when its cluster came up: the first release only, and no further member."""
-        for name in self.members.keys() - {it.name for it in self.declared}:
-            del self.members[name]
-            self.workshop.git("rm", "--quiet", "--", f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
-            self.workshop.git("commit", "--quiet", "--message", f"{name} is not needed any more")
+        # As git says, not this object: a kept folder may be from a run that ended in the middle of a story.
+        there = {path.stem for path in (self.workshop.fleet / "nodes").glob("*.yaml")}
+        self.members = {it.name: it for it in self.declared}
+        for name in sorted(there - self.members.keys()):
+            files = (f"nodes/{name}.yaml", f"secrets/{secret_name(name)}.*")
+            self.workshop.git("add", "--all")
+            self.workshop.git("rm", "--quiet", "--force", "--ignore-unmatch", "--", *files)
+            self.workshop.commit(f"{name} is not needed any more")
         self.offered = (FIRST,)
         self.workshop.set_channels(self.offered, CHANNELS)
 

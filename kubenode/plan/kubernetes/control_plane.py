@@ -29,10 +29,26 @@ def pass_one(node: Node, hop: Release) -> Decision | None:
     if node.member is not Role.CONTROL_PLANE or here is None or new is None:
         return None
     oldest = min(here.manifests.values(), default=None)
-    if oldest is None or (oldest >= new and not begun(node)) or new < max(here.manifests.values()):
+    there = oldest is not None and oldest >= new and not begun(node) and not _unwritten(node)
+    if oldest is None or there or new < max(here.manifests.values()):
         return None
     what = f"move the control plane to {new}"
     return _blocked(node, hop, new, what) or _step(node, hop, new, what)
+
+
+def _unwritten(node: Node) -> bool:
+    """Say whether git's documents are not the cluster's, and only the staged kubeadm can render the pods that run.
+
+    They have changed in git between the passes, or the power failed before what was written was marked. Nobody starts
+    a kubelet with other documents than git's, so without this both passes would wait for each other.
+    """
+    here = node.here
+    return here is not None and _differ(node) and any(it > here.kubelet for it in here.manifests.values())
+
+
+def _differ(node: Node) -> bool:
+    view, cluster = node.view, node.cluster
+    return view is not None and cluster is not None and view.configuration != cluster.configuration
 
 
 def _blocked(node: Node, hop: Release, new: KubernetesVersion, what: str) -> Decision | None:
@@ -79,7 +95,8 @@ def _step(node: Node, hop: Release, new: KubernetesVersion, what: str) -> Decisi
         )
     if me_away(node):
         return Wait("NodeNotReady", f"Waiting to {what} until {node.name} itself is Ready and not cordoned.")
-    first = view.version < new
+    # `kubeadm upgrade node` takes the documents that the cluster has, and the node would call them git's.
+    first = view.version < new or _differ(node)
     save, upgrade = SnapshotEtcd(hop), KubeadmUpgrade(hop, new, first)
     lease = leases.acquire(node, what, save, upgrade)
     if lease is not None:
@@ -87,12 +104,9 @@ def _step(node: Node, hop: Release, new: KubernetesVersion, what: str) -> Decisi
     if hop.manifest not in here.snapshots:
         return node.act(save, f"etcd is saved before the control plane moves to {new}.", *then)
     why = "the cluster's documents and addons move with it" if first else "the first control plane has moved"
-    return node.act(
-        upgrade,
-        f"The static pods of {node.name} move from {min(here.manifests.values())} to {new} with the staged kubeadm; "
-        f"{why}.",
-        *then[1:],
-    )
+    oldest = min(here.manifests.values())
+    what = f"move from {oldest} to {new}" if oldest < new else f"of {new} are rendered anew"
+    return node.act(upgrade, f"The static pods of {node.name} {what} with the staged kubeadm; {why}.", *then[1:])
 
 
 def me_away(node: Node) -> bool:
