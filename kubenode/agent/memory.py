@@ -98,18 +98,20 @@ class Memory:
     def settle(self, observed: Observed, running: str | None) -> None:
         """Forget what the machine shows to be over; `running` is the manifest digest of the release that runs.
 
-        A release that was blessed has no failures any more, and an entry that is not bad is not superseded.
+        A release that was blessed and documents that are rendered have no failures any more, and an entry that is not
+        bad is not superseded.
         """
         journal = self._journal
         bad = {entry.root_hash for entry in observed.entries if entry.tries_left == 0}
         if journal.superseded is not None and journal.superseded not in bad:
             journal = replace(journal, superseded=None)
+        over = set()
         if running is not None and not observed.booted.trial:
-            arrived = {f"{step}:{running}" for step in _TO_A_RELEASE}
-            journal = replace(
-                journal, attempts={key: value for key, value in journal.attempts.items() if key not in arrived}
-            )
-        self._keep_journal(journal)
+            over = {f"{step}:{running}" for step in _TO_A_RELEASE}
+        if observed.kubernetes is not None:
+            over.add(f"configure:{observed.kubernetes.configuration}")
+        attempts = {key: value for key, value in journal.attempts.items() if key not in over}
+        self._keep_journal(replace(journal, attempts=attempts))
 
     @staticmethod
     def _counted(journal: Journal, action: Action, attempt: Attempt) -> Journal:

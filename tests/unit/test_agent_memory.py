@@ -1,14 +1,26 @@
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from kubenode.agent.memory import MAX_ATTEMPTS, Memory
 from kubenode.errors import HostError, NoSpace, StateLost, TryLater, Untrusted
-from kubenode.model.decision import ActivateSlot, FetchRelease, PoisonRelease, PruneStaging, Reboot, WriteSlot
+from kubenode.model.decision import (
+    ActivateSlot,
+    FetchRelease,
+    PoisonRelease,
+    PruneStaging,
+    Reboot,
+    Reconfigure,
+    WriteSlot,
+)
+from kubenode.model.documents import Role
 from kubenode.model.journal import Attempt, Journal
+from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
 from kubenode.model.observed import Slot
 from kubenode.model.state import TrustState
+from kubenode.plan.backoff import step_key
 from tests.sim.facts import NOW, entry, manifest, observed, poisoned, release, root
 
 NEW = release("2.0")
@@ -97,6 +109,17 @@ def test_an_arrival_clears_the_failures_of_its_release_once_it_is_blessed():
     assert len(store.journal.attempts) == 5
     memory.settle(observed("2.0"), manifest("2.0"))
     assert store.journal.attempts == other
+
+
+def test_documents_that_are_rendered_have_no_failures_any_more():
+    """A control plane's API may be away right after its pods' restart: the step had worked all the same."""
+    at, other = f"configure:{'c' * 64}", f"configure:{'d' * 64}"
+    store = Store(journal=Journal(attempts={at: Attempt(1, NOW), other: Attempt(4, NOW)}))
+    memory = Memory(store, read_only=False)
+    here = LocalKubernetes(KubernetesVersion("v1.34.2"), Role.CONTROL_PLANE, configuration="c" * 64)
+    memory.settle(replace(observed("2.0"), kubernetes=here), None)
+    assert store.journal.attempts == {other: Attempt(4, NOW)}
+    assert step_key(Reconfigure("c" * 64, first=True)) == at
 
 
 def test_the_journal_does_not_grow_for_ever():
