@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
-from kubenode.errors import HostError
+from kubenode.errors import HostError, TryLater
 from kubenode.fleet.kubeadm import KubeadmDocuments
 from kubenode.host import memberfile, process, servingcertificate, staticpods
 from kubenode.host.booted import running
@@ -106,11 +106,14 @@ class Member:
         memberfile.change(self.paths, entering=None)
 
     def join(self, role: Role) -> None:
-        """Join the cluster. Raises HostError."""
+        """Join the cluster. Raises TryLater, HostError."""
+        resumed = memberfile.read(self.paths).entering is Entry.JOIN
         memberfile.change(self.paths, entering=Entry.JOIN)
         plane = role is Role.CONTROL_PLANE
         if plane:
             self._install_ca_set()
+            if resumed:
+                self._forget_unstarted_member()
         self._install_patches()
         if (self.paths.kubernetes / "kubelet.conf").exists() and self.api.is_ready():
             # A join that was cut off after the kubelet had joined. kubeadm would refuse to do that again, and nobody
@@ -123,6 +126,23 @@ class Member:
             self._join(found, plane=plane)
         self._rendered(self.api.configuration())
         memberfile.change(self.paths, entering=None)
+
+    def _forget_unstarted_member(self) -> None:
+        """Remove the etcd member that a join has added and not started: kubeadm would go on with it without its name.
+
+        Raises TryLater while it may still start by itself, HostError when etcd would lose its quorum.
+        """
+        address = self.cluster.by_name[self.name].address
+        manifest = self.paths.kubernetes / "manifests/etcd.yaml"
+        for member in self.etcd().view().members:
+            if not member.never_started_at(address):
+                continue
+            if manifest.exists() and manifest.stat().st_size:
+                raise TryLater(
+                    "etcd was begun on this machine and is not part of the cluster yet",
+                    hint="It starts by itself; crictl logs, or /var/log/pods, say why if it does not.",
+                )
+            self.etcd().remove(member.id)
 
     def _join(self, found: Discovery | Path, *, plane: bool, skip: tuple[str, ...] = ()) -> None:
         booted = self._booted

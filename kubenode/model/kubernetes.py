@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property, total_ordering
+from urllib.parse import urlsplit
 
 from kubenode.model.documents import Role
 from kubenode.model.version import Version
@@ -139,6 +140,10 @@ class EtcdMember:
     learner: bool = False
     version: Version | None = None
     peers: tuple[str, ...] = ()
+
+    def never_started_at(self, address: str | None) -> bool:
+        """Say whether it was added for the machine at this address, by kubeadm, and has not started."""
+        return not self.name and address is not None and any(urlsplit(it).hostname == address for it in self.peers)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubenode.errors import HostError
+from kubenode.errors import HostError, TryLater
 from kubenode.fleet.kubeadm import KubeadmDocuments
 from kubenode.host import member as module
 from kubenode.host import memberfile
@@ -21,7 +21,7 @@ from kubenode.host.member import Member
 from kubenode.host.paths import Paths
 from kubenode.model.desired import DesiredCluster, Peer
 from kubenode.model.documents import Release, Role, Rollout
-from kubenode.model.kubernetes import Entry, KubernetesVersion
+from kubenode.model.kubernetes import Entry, EtcdMember, EtcdView, KubernetesVersion
 from kubenode.model.version import Version
 
 OLD, NEW = Version("2026.11.1"), Version("2026.11.2")
@@ -87,6 +87,20 @@ class Sealed:
 
     def own_token(self) -> str:
         return "abcdef.0123456789abcdef"
+
+
+@dataclass
+class EtcdStub:
+    """etcd with these members."""
+
+    members: list[EtcdMember]
+    removed: list[str] = field(default_factory=list)
+
+    def view(self) -> EtcdView:
+        return EtcdView(tuple(self.members))
+
+    def remove(self, member: str) -> None:
+        self.removed.append(member)
 
 
 def no_etcd() -> Etcd:
@@ -239,6 +253,23 @@ def test_a_control_plane_whose_kubelet_has_joined_goes_on_after_that(node: Node)
     assert given["controlPlane"]["localAPIEndpoint"]["advertiseAddress"] == "192.0.2.11"
     assert node.api.sockets == ["unix:///run/containerd/containerd.sock"], "`kubeadm upgrade` reads it there"
     assert memberfile.read(node.paths).entering is None
+
+
+def test_a_member_that_a_join_added_and_never_started_is_removed_before_kubeadm_goes_on(node: Node) -> None:
+    """kubeadm 1.20 would name it "" in `--initial-cluster`: etcd does not start with that."""
+    mine = EtcdMember("", "7", healthy=False, peers=("https://192.0.2.11:2380",))
+    etcd = EtcdStub([EtcdMember("cp-2", "2", True, peers=("https://192.0.2.12:2380",)), mine])
+    node.member.etcd = lambda: etcd  # type: ignore[assignment, return-value]
+    manifest = node.paths.kubernetes / "manifests/etcd.yaml"
+    node.member.join(Role.CONTROL_PLANE)
+    assert etcd.removed == [], "what a first join meets is not its own"
+    memberfile.change(node.paths, entering=Entry.JOIN)
+    manifest.write_text("kind: Pod")
+    with pytest.raises(TryLater, match="not part of the cluster yet"):
+        node.member.join(Role.CONTROL_PLANE)
+    manifest.write_text("")
+    node.member.join(Role.CONTROL_PLANE)
+    assert etcd.removed == ["7"]
 
 
 def test_a_worker_whose_kubelet_has_joined_needs_no_kubeadm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

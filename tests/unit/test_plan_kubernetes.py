@@ -37,7 +37,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Role
 from kubenode.model.journal import Attempt, Journal, Poisoned
-from kubenode.model.kubernetes import Answer, CertificateRequest, Entry, KubernetesVersion, Lease
+from kubenode.model.kubernetes import Answer, CertificateRequest, Entry, EtcdMember, KubernetesVersion, Lease
 from kubenode.model.observed import BootedSlot, BootEntry, Slot
 from kubenode.model.version import Version
 from kubenode.plan.backoff import step_key
@@ -601,6 +601,18 @@ def test_a_member_that_this_life_has_begun_stays(healthy):
     begun = it.cluster(etcd=replace(it.view.etcd, members=members))
     assert act(begun) == RemoveEtcdMember("cp-2", "id-cp-2")
     assert act(begun.here(entering=Entry.JOIN)) == KubeadmJoin(Role.CONTROL_PLANE)
+
+
+def test_a_member_that_was_added_and_never_started_keeps_only_other_machines_waiting():
+    """The power failed between `etcd member add` and its manifest: etcd knows an address and no name."""
+    it = newcomer(Role.CONTROL_PLANE, "cp-2", "1.31.4").lease(PLANE_LEASE, "cp-2")
+    for peer, goes in (("https://10.0.0.2:2380", True), ("https://192.0.2.99:2380", False)):
+        nameless = EtcdMember("", "7", healthy=False, peers=(peer,))
+        members = (*(m for m in plane("running").view.etcd.members if m.name != "cp-2"), nameless)
+        begun = it.cluster(etcd=replace(it.view.etcd, members=members))
+        assert act(begun) == ReleaseLease(PLANE_LEASE), "of an earlier life, nobody knows whose it is"
+        expected = KubeadmJoin(Role.CONTROL_PLANE) if goes else ReleaseLease(PLANE_LEASE)
+        assert act(begun.here(entering=Entry.JOIN)) == expected
 
 
 def test_flashed_too_new_or_too_old_a_node_moves_its_release_first():

@@ -91,18 +91,28 @@ def _join_control_plane(node: Node) -> Decision:
     view = node.view
     if view is None:
         return Wait("ApiUnreachable", f"Waiting to {what} until the Kubernetes API answers.")
-    wait = gates.other_planes_away(view, node.name, what) or gates.etcd(node, what, without={node.name})
+    assert node.here is not None
+    begun = node.here.entering is Entry.JOIN
+    wait = gates.other_planes_away(view, node.name, what) or gates.etcd(node, what, without=_own(node, begun=begun))
     if wait is not None:
         return wait
-    assert view.etcd is not None and node.here is not None
+    assert view.etcd is not None
     # A join that was cut off may have a member already, whose data is here: without it no other could start from them.
-    begun = node.here.entering is Entry.JOIN
     stale = next((member for member in view.etcd.members if member.name == node.name and not begun), None)
     if stale is not None:
         step = remove_member(node, stale, "was left behind by an earlier life of this machine", what)
     else:
         step = node.act(KubeadmJoin(Role.CONTROL_PLANE), f"The cluster answers and is healthy; {node.name} joins it.")
     return (leases.acquire(node, what) if isinstance(step, Act) else None) or step
+
+
+def _own(node: Node, *, begun: bool) -> set[str]:
+    """Return the names of this machine's members of etcd; "" for one that its join has added and not started."""
+    assert node.view is not None and node.cluster is not None
+    address = node.cluster.by_name[node.name].address
+    unstarted = [it for it in node.view.etcd.members if not it.name] if node.view.etcd is not None else []
+    mine = begun and all(it.never_started_at(address) for it in unstarted)
+    return {node.name, ""} if mine else {node.name}
 
 
 def remove_member(node: Node, member: EtcdMember, why: str, what: str) -> Decision:
