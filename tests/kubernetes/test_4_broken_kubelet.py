@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from kubenode.lab.kubernetes.cluster import OLD, PATCHED
+from kubenode.lab.kubernetes.cluster import OLD
 from kubenode.lab.kubernetes.network import members
 from kubenode.lab.kubernetes.node import ClusterNode
-from kubenode.lab.kubernetes.story import BROKEN, FIRST, SECOND, ClusterStory
+from kubenode.lab.kubernetes.story import BROKEN, FIRST, HEALED, ClusterStory
 from kubenode.lab.node import Status
 from kubenode.lab.story import poisoned
-from tests.kubernetes.conftest import Resume
+from tests.kubernetes.conftest import Resume, no_lease_is_held
 
 pytestmark = pytest.mark.kubernetes
 
@@ -59,9 +59,12 @@ def test_a_worker_falls_back_the_wave_closes_and_a_good_release_heals(story: Clu
             story.wait_ready(node, OLD, by=plane)
         assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
 
-        story.move(SECOND)
-        story.settle([plane, first, second], SECOND, 7200)
+        story.move(HEALED, "beta")
+        story.settle([first, second], HEALED, 7200)
         for node in (plane, first, second):
-            story.wait_ready(node, PATCHED, by=plane)
+            story.wait_ready(node, OLD, by=plane)
+        assert plane.probe.boot_id() == boots[plane.name]
+        assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+        no_lease_is_held(story, plane)
     finally:
         second.cut_power()

@@ -29,13 +29,19 @@ from kubenode.lab.workshop import Show, Workshop, write_tree
 
 CHANNELS = ("nightly", "beta", "stable")
 FIRST, BROKEN, SECOND, THIRD = "2026.11.1", "2026.11.2", "2026.11.3", "2026.11.4"
+HEALED = "2026.11.5"
 RECIPES = {
     FIRST: fleet.recipe_name(OLD),
     BROKEN: fleet.BROKEN_KUBELET,
     SECOND: fleet.recipe_name(PATCHED),
     THIRD: fleet.recipe_name(NEW),
+    HEALED: fleet.recipe_name(OLD),
 }
-"""The releases that a story may want: the oldest Kubernetes, the same with a broken kubelet, a patch, a minor."""
+"""The releases that a story may want.
+
+The oldest Kubernetes, the same with a broken kubelet, a patch, a minor, and the oldest once more, where only the
+operating system changes.
+"""
 
 
 def _unseen(_node: ClusterNode, _status: Status) -> None:
