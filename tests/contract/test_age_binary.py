@@ -115,7 +115,7 @@ def test_keys_that_only_sign(tmp_path: Path) -> None:
     assert "Security keys (sk-) and ECDSA keys cannot open files" in caught.value.hint
 
 
-@pytest.mark.parametrize("at", [40, 200, 400, -80, -45])
+@pytest.mark.parametrize("at", [40, 200, -160, -80, -45])
 def test_a_changed_byte_is_noticed(at: int) -> None:
     made = new_identity()
     sealed = bytearray(seal(b"secret content", [made.recipient]))
