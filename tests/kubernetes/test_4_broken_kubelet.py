@@ -38,6 +38,9 @@ def test_a_worker_falls_back_the_wave_closes_and_a_good_release_heals(story: Clu
     plane, first = resume()
     second = story.copy(story.with_images("w-1"), story.declare(members(1, 2)[2]), "broken-kubelet-w-2")
     try:
+        # The control plane publishes the token of the new one in its first tick that sees the API.
+        for node in (plane, first):
+            story.wait_ready(node, OLD, by=plane)
         story.start([second])
         story.settle([plane, first, second], FIRST, 3600)
         for node in (plane, first, second):
