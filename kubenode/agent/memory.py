@@ -108,8 +108,15 @@ class Memory:
         over = set()
         if running is not None and not observed.booted.trial:
             over = {f"{step}:{running}" for step in _TO_A_RELEASE}
-        if observed.kubernetes is not None:
-            over.add(f"configure:{observed.kubernetes.configuration}")
+        here, cluster = observed.kubernetes, observed.cluster
+        # Not while the cluster has others: a control plane writes them there by the same step.
+        if (
+            here is not None
+            and here.configuration
+            and cluster is not None
+            and cluster.configuration == here.configuration
+        ):
+            over.add(step_key(Reconfigure(here.configuration, first=False)))
         attempts = {key: value for key, value in journal.attempts.items() if key not in over}
         self._keep_journal(replace(journal, attempts=attempts))
 

@@ -17,7 +17,7 @@ from kubenode.model.decision import (
 )
 from kubenode.model.documents import Role
 from kubenode.model.journal import Attempt, Journal
-from kubenode.model.kubernetes import KubernetesVersion, LocalKubernetes
+from kubenode.model.kubernetes import ClusterView, KubernetesVersion, LocalKubernetes
 from kubenode.model.observed import Slot
 from kubenode.model.state import TrustState
 from kubenode.plan.backoff import step_key
@@ -117,7 +117,12 @@ def test_documents_that_are_rendered_have_no_failures_any_more():
     store = Store(journal=Journal(attempts={at: Attempt(1, NOW), other: Attempt(4, NOW)}))
     memory = Memory(store, read_only=False)
     here = LocalKubernetes(KubernetesVersion("v1.34.2"), Role.CONTROL_PLANE, configuration="c" * 64)
-    memory.settle(replace(observed("2.0"), kubernetes=here), None)
+    seen = ClusterView("cp-1", KubernetesVersion("v1.34.2"), (), {}, configuration="c" * 64)
+    # Rendered here and not in the cluster: the step is due again, and what failed of it must be counted.
+    for cluster in (None, replace(seen, configuration="e" * 64), replace(seen, configuration=None)):
+        memory.settle(replace(observed("2.0"), kubernetes=here, cluster=cluster), None)
+        assert store.journal.attempts.keys() == {at, other}, cluster
+    memory.settle(replace(observed("2.0"), kubernetes=here, cluster=seen), None)
     assert store.journal.attempts == {other: Attempt(4, NOW)}
     assert step_key(Reconfigure("c" * 64, first=True)) == at
 
