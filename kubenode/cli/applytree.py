@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kubenode.cli.clone import authenticated, commit_of, git, make_commit, signing_key, taken_back, where
-from kubenode.cli.output import say
+from kubenode.cli.output import count, say
 from kubenode.errors import FleetInvalid, Untrusted, UsageError
 from kubenode.host.git_run import printable
 from kubenode.trust.reasons import Reason
@@ -52,7 +52,7 @@ def commit_everything(fleet: Path, changed: Sequence[str], message: str) -> str:
         if isinstance(error, Untrusted):
             raise taken_back(error) from error
         raise
-    say(f"Committed {len(changed)} file{'' if len(changed) == 1 else 's'} as {commit[:12]}:{_shown(changed)}")
+    say(f"Committed {count(len(changed), 'file')} as {commit[:12]}:{_shown(changed)}")
     return commit
 
 

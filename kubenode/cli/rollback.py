@@ -7,7 +7,7 @@ import typer
 
 from kubenode.cli.clone import where
 from kubenode.cli.options import Branch, FleetFolder, Push, Remote
-from kubenode.cli.output import say
+from kubenode.cli.output import count, say
 from kubenode.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def rollback(
     message = message_of(subject, reason) if reason else subject
     pools = {pool.name for pool in followers(documents, channel)}
     nodes = [node.pool for node in documents.nodes.values() if node.pool in pools]
-    whose = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'} of {', '.join(sorted(set(nodes))) or 'no pool'}"
+    whose = f"{count(len(nodes), 'node')} of {', '.join(sorted(set(nodes))) or 'no pool'}"
     say(f"{channel}: {old} back to {back}, for {whose}.")
     for barrier in barriers(documents, channel, old, back):
         say(f"  - {barrier}")

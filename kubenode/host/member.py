@@ -134,7 +134,8 @@ class Member:
         """
         address = self.cluster.by_name[self.name].address
         manifest = self.paths.kubernetes / "manifests/etcd.yaml"
-        for member in self.etcd().view().members:
+        etcd = self.etcd()
+        for member in etcd.view().members:
             if not member.never_started_at(address):
                 continue
             if manifest.exists() and manifest.stat().st_size:
@@ -142,7 +143,7 @@ class Member:
                     "etcd was begun on this machine and is not part of the cluster yet",
                     hint="It starts by itself; crictl logs, or /var/log/pods, say why if it does not.",
                 )
-            self.etcd().remove(member.id)
+            etcd.remove(member.id)
 
     def _join(self, found: Discovery | Path, *, plane: bool, skip: tuple[str, ...] = ()) -> None:
         booted = self._booted

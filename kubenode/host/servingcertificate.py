@@ -58,7 +58,7 @@ class Making:
 
 @contextmanager
 def making(paths: Paths) -> Iterator[Making]:
-    """Yield a new folder to make a pair in; it is deleted afterwards. Raises NoSpace, HostError."""
+    """Yield a new folder to make a pair in; it is deleted when nothing failed. Raises NoSpace, HostError."""
     pki = paths.kubernetes / "pki"
     made = Making(pki / FOLDER, pki)
     with host_errors(f"{made.folder} cannot be prepared", pki):
@@ -69,6 +69,7 @@ def making(paths: Paths) -> Iterator[Making]:
         for name in _CA:
             (made.folder / name).symlink_to(pki / name)
     yield made
+    # Not when it failed: a pair that is half in place is finished by the next call, or before the kubelet starts.
     shutil.rmtree(made.folder, ignore_errors=True)
 
 

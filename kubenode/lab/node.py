@@ -184,10 +184,10 @@ class LabNode:
             time.sleep(1)
         raise LabFailed(f"the boot of {self.name} was not blessed within {timeout:.0f} s")
 
-    def _asked(self, words: Sequence[str]) -> Completed | None:
+    def _asked(self, words: Sequence[str], timeout: float = 30) -> Completed | None:
         """Run a command in the guest; None when there is no answer, as in the middle of a restart."""
         with suppress(KubenodeError, OSError):
-            return self.probe.run(words, 30, check=False)
+            return self.probe.run(words, timeout, check=False)
         return None
 
     def entries(self) -> list[str]:

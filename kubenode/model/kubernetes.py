@@ -79,6 +79,11 @@ class LocalKubernetes:
     certificates_until: datetime | None = None
     leftovers: bool = False
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether static pods are newer than the booted slot's kubelet and kubeadm, which cannot render them then."""
+        return any(it > self.kubelet for it in self.manifests.values())
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -5,12 +5,15 @@ used. The binaries are in the user's cache in any case (`kubenode lab kubernetes
 """
 
 import os
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from kubenode.host import requirements
 from kubenode.image.mkosi_tool import cache_folder
@@ -75,6 +78,32 @@ def no_lease_is_held(story: ClusterStory, plane: ClusterNode) -> None:
     """Check that there are leases and that nobody has one."""
     leases = [it for it in story.objects(plane, "leases") if it["metadata"]["namespace"] == "kubenode-system"]
     assert leases and not any(it["spec"].get("holderIdentity") for it in leases)
+
+
+def cordoned(story: ClusterStory, by: ClusterNode) -> set[str]:
+    """The nodes that take no pods, as the API server of `by` says."""
+    return {it["metadata"]["name"] for it in story.objects(by, "nodes") if it["spec"].get("unschedulable")}
+
+
+def serving_certificate(node: ClusterNode) -> x509.Certificate:
+    """What the API server of a control plane shows."""
+    assert node.api_port is not None
+    return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", node.api_port), timeout=60).encode())
+
+
+@contextmanager
+def changed(story: ClusterStory, path: str, old: str, new: str, why: str) -> Iterator[None]:
+    """Replace text in a file of the fleet, in a signed commit; it is taken back at the end."""
+    file = story.workshop.fleet / path
+    text = file.read_text()
+    assert text.replace(old, new) != text
+    file.write_text(text.replace(old, new))
+    story.workshop.commit(why)
+    try:
+        yield
+    finally:
+        file.write_text(text)
+        story.workshop.commit(f"Not any more: {why}")
 
 
 def come_up(story: ClusterStory) -> None:

@@ -10,7 +10,7 @@ from kubenode.lab.kubernetes.fleet import STATIC_PODS
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, THIRD, ClusterStory
 from kubenode.model.kubernetes import COMPONENTS
-from tests.kubernetes.conftest import NAMES, Resume
+from tests.kubernetes.conftest import NAMES, Resume, cordoned
 from tests.kubernetes.moments import Moments, order_was_kept
 
 pytestmark = pytest.mark.kubernetes
@@ -57,7 +57,7 @@ def move(story: ClusterStory, nodes: list[ClusterNode], release: str, versions: 
         sets = node.probe.python(f"import os; print(*sorted(os.listdir('{SETS}')))").split()
         assert sets == [kept, release]
         assert not node.probe.python("import glob; print(*glob.glob('/etc/kubernetes/tmp/kubeadm-*'))").strip()
-    assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+    assert not cordoned(story, plane)
     story.wait_workload(plane)
 
 

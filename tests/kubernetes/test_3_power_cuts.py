@@ -11,7 +11,7 @@ from kubenode.lab.kubernetes import workload
 from kubenode.lab.kubernetes.cluster import OLD, PATCHED
 from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, SECOND, ClusterStory
-from tests.kubernetes.conftest import Resume, no_lease_is_held
+from tests.kubernetes.conftest import Resume, cordoned, no_lease_is_held
 from tests.kubernetes.moments import Moments, no_kubelet_was_newer
 
 pytestmark = pytest.mark.kubernetes
@@ -43,10 +43,7 @@ def test_power_cuts_after_the_control_plane_moved_and_during_a_drain(story: Clus
     def drains() -> bool:
         # An API server that is slow to answer says nothing about the node.
         with suppress(HostError, ValueError):
-            return any(
-                it["metadata"]["name"] == worker.name and it["spec"].get("unschedulable")
-                for it in story.objects(plane, "nodes")
-            )
+            return worker.name in cordoned(story, plane)
         return False
 
     with workload.Watcher(story.kubectl_of(plane)) as watcher, Moments(story, plane) as moments:
@@ -64,5 +61,5 @@ def test_power_cuts_after_the_control_plane_moved_and_during_a_drain(story: Clus
             story.wait_ready(node, PATCHED, by=plane)
     no_kubelet_was_newer(moments.seen)
     assert watcher.answers > 20
-    assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+    assert not cordoned(story, plane)
     no_lease_is_held(story, plane)

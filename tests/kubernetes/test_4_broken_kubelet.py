@@ -11,7 +11,7 @@ from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import BROKEN, FIRST, HEALED, ClusterStory
 from kubenode.lab.node import Status
 from kubenode.lab.story import poisoned
-from tests.kubernetes.conftest import Resume, no_lease_is_held
+from tests.kubernetes.conftest import Resume, cordoned, no_lease_is_held
 
 pytestmark = pytest.mark.kubernetes
 
@@ -60,14 +60,14 @@ def test_a_worker_falls_back_the_wave_closes_and_a_good_release_heals(story: Clu
         assert {node.name: node.probe.boot_id() for node in (plane, second)} == boots
         for node in (plane, first, second):
             story.wait_ready(node, OLD, by=plane)
-        assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+        assert not cordoned(story, plane)
 
         story.move(HEALED, "beta")
         story.settle([first, second], HEALED, 7200)
         for node in (plane, first, second):
             story.wait_ready(node, OLD, by=plane)
         assert plane.probe.boot_id() == boots[plane.name]
-        assert not any(it["spec"].get("unschedulable") for it in story.objects(plane, "nodes"))
+        assert not cordoned(story, plane)
         no_lease_is_held(story, plane)
     finally:
         second.cut_power()

@@ -1,26 +1,17 @@
 """Eleven months go by, machines are lost and come back empty: the cluster goes on, and stays the only one."""
 
 import shutil
-import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from cryptography import x509
 
 from kubenode.lab.kubernetes.cluster import OLD
-from kubenode.lab.kubernetes.node import ClusterNode
 from kubenode.lab.kubernetes.story import FIRST, ClusterStory
-from tests.kubernetes.conftest import NAMES, UP, Resume
+from tests.kubernetes.conftest import NAMES, UP, Resume, changed, serving_certificate
 
 pytestmark = pytest.mark.kubernetes
 
 ELEVEN_MONTHS = timedelta(days=335)
-
-
-def serving_certificate(node: ClusterNode) -> x509.Certificate:
-    """What the API server of a control plane shows."""
-    assert node.api_port is not None
-    return x509.load_pem_x509_certificate(ssl.get_server_certificate(("127.0.0.1", node.api_port), timeout=60).encode())
 
 
 def test_certificates_are_renewed_after_eleven_months(story: ClusterStory, resume: Resume) -> None:
@@ -60,22 +51,16 @@ def test_a_wiped_worker_joins_again(story: ClusterStory, resume: Resume) -> None
 
 def test_a_lost_cluster_is_not_founded_again(story: ClusterStory) -> None:
     """The only control plane is wiped after `initBefore`: it must not make an empty cluster under the same CA."""
-    fleet_yaml = story.workshop.fleet / "fleet.yaml"
-    text = fleet_yaml.read_text()
-    passed = text.replace('initBefore: "2040-01-01T00:00:00Z"', f'initBefore: "{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"')
-    assert passed != text
-    fleet_yaml.write_text(passed)
-    story.workshop.commit("The cluster is there")
-    plane = story.copy(story.with_images(NAMES[0]), NAMES[0], "lost-cp-1")
-    try:
-        story.start([plane])
-        status = plane.tick_through(1800)
-        assert status.get("phase") in ("Waiting", "Stuck"), status
-        assert not plane.probe.python("import glob; print(*glob.glob('/etc/kubernetes/*.conf'))").strip()
-        assert not plane.probe.python("import glob; print(*glob.glob('/etc/kubernetes/manifests/*'))").strip()
-    finally:
-        plane.cut_power()
-        fleet_yaml.write_text(text)
-        story.workshop.commit("The cluster may be founded")
-        shutil.rmtree(story.directory / "vm/lost-cp-1", ignore_errors=True)
+    passed = f'initBefore: "{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"'
+    with changed(story, "fleet.yaml", 'initBefore: "2040-01-01T00:00:00Z"', passed, "The cluster is there"):
+        plane = story.copy(story.with_images(NAMES[0]), NAMES[0], "lost-cp-1")
+        try:
+            story.start([plane])
+            status = plane.tick_through(1800)
+            assert status.get("phase") in ("Waiting", "Stuck"), status
+            assert not plane.probe.python("import glob; print(*glob.glob('/etc/kubernetes/*.conf'))").strip()
+            assert not plane.probe.python("import glob; print(*glob.glob('/etc/kubernetes/manifests/*'))").strip()
+        finally:
+            plane.cut_power()
+            shutil.rmtree(story.directory / "vm/lost-cp-1", ignore_errors=True)
     assert story.is_kept(UP, *NAMES)

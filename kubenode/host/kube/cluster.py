@@ -227,7 +227,7 @@ class KubeCluster:
 
     def _agent(self) -> Api:
         now = self._clock.now()
-        if self._agent_api is None or (self._leads and not now - self._agent_since < LIFETIME / 2):
+        if self._agent_api is None or (self._leads and now - self._agent_since >= LIFETIME / 2):
             # A control plane makes its certificate itself, for an hour; a tick may take longer.
             access = self._access.control_plane() if self._leads else self._access.worker(self._kubelet())
             self._agent_api, self._agent_since = self._stack.enter_context(Api(access)), now

@@ -104,9 +104,8 @@ class ClusterNode(LabNode):
 
     def _ticks(self) -> bool:
         words = ["/usr/bin/systemctl", "show", "--value", "--property=ActiveState", AGENT]
-        with suppress(KubenodeError, OSError):
-            return self.probe.run(words, 300, check=False).text.strip() in ("activating", "deactivating", "active")
-        return True
+        done = self._asked(words, 300)
+        return done is None or done.text.strip() in ("activating", "deactivating", "active")
 
     def script(self, name: str, code: str, timeout: float, **values: object) -> str:
         """Run Python code in the guest as a unit of its own and return what it printed.

@@ -45,7 +45,7 @@ def _before(node: Node, *, plane: bool, what: str) -> Decision | None:
         if view.configuration != cluster.configuration:
             return Wait("WaitsForConfiguration", f"Waiting to {what} until a control plane has written it.")
         return rollout.turn(node, rollout.configuration_goal(cluster.configuration))
-    if any(version > here.kubelet for version in here.manifests.values()):
+    if here.is_ahead:
         # The booted slot's kubeadm would render older static pods than those that run.
         return Wait(
             "WaitsForRelease", f"Waiting to {what} until a release with this control plane's version runs here."

@@ -42,8 +42,7 @@ def _unwritten(node: Node) -> bool:
     They have changed in git between the passes, or the power failed before what was written was marked. Nobody starts
     a kubelet with other documents than git's, so without this both passes would wait for each other.
     """
-    here = node.here
-    return here is not None and _differ(node) and any(it > here.kubelet for it in here.manifests.values())
+    return node.here is not None and node.here.is_ahead and _differ(node)
 
 
 def _differ(node: Node) -> bool:

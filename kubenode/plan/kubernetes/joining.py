@@ -98,7 +98,7 @@ def _join_control_plane(node: Node) -> Decision:
         return wait
     assert view.etcd is not None
     # A join that was cut off may have a member already, whose data is here: without it no other could start from them.
-    stale = next((member for member in view.etcd.members if member.name == node.name and not begun), None)
+    stale = None if begun else next((member for member in view.etcd.members if member.name == node.name), None)
     if stale is not None:
         step = remove_member(node, stale, "was left behind by an earlier life of this machine", what)
     else:
