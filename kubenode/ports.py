@@ -181,6 +181,10 @@ class Cluster(Protocol):
         """Ask the endpoint and every declared control plane; return those that show a certificate of the CA."""
         ...
 
+    def invited(self) -> bool | None:
+        """Say whether the cluster shows that it knows this node's bootstrap token; None when that cannot be told."""
+        ...
+
     def create_leases(self, names: frozenset[str]) -> None:
         """Create leases without a holder; one that exists stays as it is."""
         ...

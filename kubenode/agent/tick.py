@@ -168,7 +168,8 @@ class _Tick:
         if self.cluster is not None:
             observed = replace(observed, cluster=self.cluster.view())
             if observed.kubernetes is None or observed.kubernetes.joined is None:
-                observed = replace(observed, answers=self.cluster.answers())
+                answers = self.cluster.answers()
+                observed = replace(observed, answers=answers, invited=self.cluster.invited() if answers else None)
         self.observed = observed
         return observed
 

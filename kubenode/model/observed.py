@@ -63,7 +63,8 @@ class Observed:
     visible to the boot loader. `fetched`: manifest digests (sha256 hex) whose download is complete and verified.
     `partial`: digests with a download begun. `kubernetes`: None for an image without kubelet. `cluster`: None when
     the API does not answer, or this machine has no way to ask. `answers`: who answers with the cluster's CA, asked
-    while this machine is no member yet.
+    while this machine is no member yet. `invited`: whether the cluster shows that it knows this machine's bootstrap
+    token, asked likewise; None when that cannot be told.
     """
 
     boot_id: str
@@ -76,3 +77,4 @@ class Observed:
     kubernetes: LocalKubernetes | None = None
     cluster: ClusterView | None = None
     answers: tuple[Answer, ...] = ()
+    invited: bool | None = None

@@ -51,7 +51,7 @@ def account(status: NodeStatus) -> str:
     """
     document: dict[str, Plain] = {"node": status.node, "message": redacted(status.message)[:_SENTENCE]}
     if status.observed is not None:
-        document["observed"] = bare(replace(status.observed, cluster=None, answers=()))
+        document["observed"] = bare(replace(status.observed, cluster=None, answers=(), invited=None))
         if status.observed.cluster is not None and status.observed.cluster.etcd is not None:
             document["etcd"] = bare(status.observed.cluster.etcd)
     attempts = {key: replace(it, error=redacted(it.error)[:_ERROR]) for key, it in status.attempts.items()}

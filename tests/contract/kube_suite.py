@@ -646,6 +646,26 @@ class KubeSuite:
         machine = world.machine(tmp_path / "x", "cp-1", fleet, datetime.now(UTC), secrets=stranger)
         assert machine.answers() == ()
 
+    def test_whether_the_cluster_knows_the_token_of_a_machine_that_has_not_joined(self, world: World, tmp_path: Path):
+        tokens = {"w1": "aaaaaa.0123456789abcdef", "w2": "bbbbbb.0123456789abcdef"}
+        secrets = KnownSecrets(tokens, world.server.authority.pair.certificate, damaged=frozenset({"w4"}))
+        fleet = peers(w1="workers", w2="workers", w3="workers", w4="workers")
+        one, two, without, damaged = (
+            world.machine(tmp_path / name, name, fleet, datetime.now(UTC), secrets=secrets) for name in fleet
+        )
+        stranger = replace(secrets, ca_certificate=Authority().pair.certificate)
+        elsewhere = world.machine(tmp_path / "x", "w1", fleet, datetime.now(UTC), secrets=stranger)
+        world.signs("aaaaaa", "cccccc")
+        assert (one.invited(), two.invited()) == (True, False)
+        assert without.invited() is None, "the fleet has no token for it: the join says so"
+        assert damaged.invited() is None
+        assert elsewhere.invited() is None, "that is another cluster"
+        world.admin.delete("/api/v1/namespaces/kube-public/configmaps/cluster-info")
+        assert one.invited() is False
+        rules = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-public/rolebindings"
+        world.admin.delete(f"{rules}/kubeadm:bootstrap-signer-clusterinfo")
+        assert one.invited() is None, "nobody may look"
+
     def test_reports_that_are_none_are_left_out(self, world: World):
         world.node("w1")
         for value in ("{", "[1]", "7", "[" * 10_000, '{"x": "' + "y" * 20_000 + '"}'):

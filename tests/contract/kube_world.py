@@ -155,6 +155,25 @@ class World:
             "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}, "subsets": [subset],
         })  # fmt: skip
 
+    def signs(self, *tokens: str) -> None:
+        """Do what `kubeadm init` and the controller manager do: cluster-info for everybody, signed with these ids."""
+        space = "/api/v1/namespaces/kube-public/configmaps"
+        self._put(space, {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster-info"},
+            "data": {"kubeconfig": "{}"} | {f"jws-kubeconfig-{it}": "header..signature" for it in tokens},
+        })  # fmt: skip
+        rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["cluster-info"]}
+        place = {"name": "kubeadm:bootstrap-signer-clusterinfo", "namespace": "kube-public"}
+        self._put(f"{RBAC}/namespaces/kube-public/roles", {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": place, "rules": [rule],
+        })  # fmt: skip
+        user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:anonymous"}
+        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": place["name"]}
+        self._put(f"{RBAC}/namespaces/kube-public/rolebindings", {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": place, "roleRef": ref,
+            "subjects": [user],
+        })  # fmt: skip
+
     def _put(self, folder: str, body: Any) -> None:
         self.admin.delete(path_of(folder, name_of(body)))
         self.admin.create(folder, body)

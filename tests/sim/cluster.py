@@ -274,6 +274,9 @@ class ClusterPort:
     def view(self) -> ClusterView | None:
         return self.cluster.view(self.me)
 
+    def invited(self) -> bool | None:
+        return self.me in self.cluster.tokens
+
     def answers(self) -> tuple[Answer, ...]:
         return () if self.cluster.hosts[self.me].cut_off else self.cluster.answers()
 
@@ -373,14 +376,13 @@ class KubeadmPort:
         self.host.step("kubeadm.join")
         if not self.cluster.answering() or self.cluster.version is None:
             raise HostError("kubeadm join failed: no API server answers")
+        assert self.me in self.cluster.tokens or self.me in self.cluster.objects
         if role is Role.CONTROL_PLANE:
             self._alone()
             assert self.me not in self.cluster.members, "a stale member of this name is still there"
             assert self.cluster.version.minor == self.host.kubelet.minor
             self.cluster.members[self.me] = f"m-{self.me}-{self.cluster.revision}"
             self.host.manifests = dict.fromkeys(COMPONENTS, self.cluster.version)
-        else:
-            assert self.me in self.cluster.tokens or self.me in self.cluster.objects
         self._become(role)
         self.cluster.starts(self.host)
         self.cluster.settle(self.me)

@@ -581,6 +581,16 @@ def test_joining():
     assert act(held.member("cp-3", healthy=False)) == ReleaseLease(PLANE_LEASE), "who waits holds nothing"
 
 
+def test_a_join_begins_when_the_cluster_knows_the_token():
+    """kubeadm would wait five minutes for it and fail; this is no failure, and no slot is taken meanwhile."""
+    for it in (newcomer(Role.WORKER, "w-1", "1.31.4"), newcomer(Role.CONTROL_PLANE, "cp-2", "1.31.4")):
+        early = it.sees(invited=False)
+        assert reason(early) == "WaitsForToken"
+        assert act(early.sees(invited=True)) == act(early.sees(invited=None)) == act(it)
+    worker = newcomer(Role.WORKER, "w-1", "1.31.4").sees(invited=False)
+    assert act(worker.here(entering=Entry.JOIN)) == KubeadmJoin(Role.WORKER), "its Node may be Ready by now"
+
+
 def test_a_stale_member_leaves_first_and_never_the_quorum():
     it = newcomer(Role.CONTROL_PLANE, "cp-2", "1.31.4").lease(PLANE_LEASE, "cp-2")
     stale = plane("running").view.etcd

@@ -10,11 +10,12 @@ from dataclasses import replace
 
 from kubenode.errors import KubenodeError, TryLater
 from kubenode.host.kube.client import Api
-from kubenode.host.kube.errors import Malformed, NotOurs, Unreachable
+from kubenode.host.kube.errors import Malformed, NotFound, NotOurs, Unreachable
 from kubenode.host.kube.kubeconfig import Access
-from kubenode.host.kube.reading import find, items, text
+from kubenode.host.kube.reading import find, items, text, texts
 from kubenode.model.kubernetes import Answer, KubernetesVersion
 
+_CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _SECONDS = 20
 _CONNECT_SECONDS = 10
 
@@ -60,6 +61,22 @@ def answers(places: Mapping[str, Access]) -> tuple[Answer, ...]:
         except KubenodeError:
             found.append(Answer(name, None))
     return tuple(found)
+
+
+def invited(access: Access, token: str) -> bool | None:
+    """Say whether the cluster shows that it knows a bootstrap token ("id.secret"); None when that cannot be told.
+
+    Asked as kubeadm asks (Kubernetes, "Authenticating with Bootstrap Tokens"): anybody may read the ConfigMap
+    cluster-info in kube-public, which the controller manager signs with every token that is there.
+    """
+    try:
+        with Api(access, connect_seconds=_CONNECT_SECONDS, seconds=_SECONDS) as api:
+            signed = texts(api.get(_CLUSTER_INFO), "data")
+    except NotFound:
+        return False
+    except KubenodeError:
+        return None
+    return f"jws-kubeconfig-{token.partition('.')[0]}" in signed
 
 
 def parse(version: str) -> KubernetesVersion | None:

@@ -99,6 +99,19 @@ class KubeCluster:
                 places[peer.name] = apiservers.place(peer.address, API_PORT)
         return apiservers.answers({name: Access(server, ca, source=name) for name, server in places.items()})
 
+    def invited(self) -> bool | None:
+        """Say whether the endpoint's cluster knows this node's bootstrap token; None when that cannot be told.
+
+        Also without a token in the fleet: the join itself says what is wrong with that.
+        """
+        try:
+            token = self._secrets.tokens_of(frozenset({self._node})).get(self._node) if self._secrets else None
+        except HostError:
+            return None
+        if token is None:
+            return None
+        return apiservers.invited(Access(self._access.endpoint, self._access.ca(), source="endpoint"), token)
+
     # Nodes.
 
     def cordon(self, node: str) -> None:

@@ -32,7 +32,8 @@ def enter(node: Node) -> Decision | None:
         return Wait("Halted", f"The fleet is halted; {node.name} waits to become part of the cluster.")
     if not node.observed.answers:
         return _init(node) if node.name == cluster.bootstrap_node else _nobody(node)
-    return _versions(node) or (_join_control_plane(node) if node.desired.role is Role.CONTROL_PLANE else _join(node))
+    join = _join_control_plane if node.desired.role is Role.CONTROL_PLANE else _join
+    return _versions(node) or _token(node) or join(node)
 
 
 def _nobody(node: Node) -> Decision:
@@ -78,6 +79,18 @@ def _versions(node: Node) -> Decision | None:
         "NoReleaseToJoin",
         f"{message}, and no release of channel {node.channel} could.",
         f"Add a release with Kubernetes {newest.minor[0]}.{newest.minor[1]} to the channel.",
+    )
+
+
+def _token(node: Node) -> Decision | None:
+    # A join that has begun goes on: nobody publishes the token of a node that is Ready, and it needs none then.
+    if node.observed.invited is not False or (node.here is not None and node.here.entering is Entry.JOIN):
+        return None
+    # kubeadm would wait five minutes and fail, and every failure doubles the time until the next try.
+    return Wait(
+        "WaitsForToken",
+        f"The cluster does not know the bootstrap token of {node.name} yet; a control plane publishes it at its next "
+        "tick, once it sees that the node is away.",
     )
 
 

@@ -53,6 +53,7 @@ class Change(Enum):
     REPORT = auto()
     PLANE = auto()
     """Anything about control planes, etcd, versions or configuration."""
+    TOKENS = auto()
 
 
 @dataclass
@@ -162,15 +163,12 @@ class Cluster:
                 self._member(me, healthy=False)
                 self.changes.add(Change.PLANE)
 
-    def refusal(self, action: Action, me: str) -> str:
-        """Return why an action fails now although it was decided: another node was faster, or is not so far yet."""
-        match action:
-            case AcquireLease(name, _, previous):
-                lease = self.leases.get(name)
-                return "" if lease is not None and lease.holder == previous else "another node was faster"
-            case KubeadmJoin(Role.WORKER) if self.version is not None and me not in self.tokens | self.nodes.keys():
-                return "no control plane has published its token yet"
-        return ""
+    def refusal(self, action: Action) -> str:
+        """Return why an action fails now although it was decided: another node was faster."""
+        if not isinstance(action, AcquireLease):
+            return ""
+        lease = self.leases.get(action.name)
+        return "" if lease is not None and lease.holder == action.previous else "another node was faster"
 
     def apply(self, action: Action, me: str, machine: Observed, now: datetime, documents: str) -> None:
         """Show the result of an action; `machine` is what it has made of the node, `documents` git's configuration."""
@@ -225,6 +223,7 @@ class Cluster:
                 self.changes |= {Change.BACK, Change.PLANE}
             case SetTokens(nodes):
                 self.tokens = nodes
+                self.changes.add(Change.TOKENS)
             case ApproveRequests(names):
                 self.requests = tuple(it for it in self.requests if it.name not in names)
 

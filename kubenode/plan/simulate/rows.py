@@ -53,6 +53,7 @@ WAITS = {
     "WaitsForRelease": "wait for a release that fits",
     "WaitsForCluster": "wait for the cluster",
     "CannotJoinYet": "wait for a version to join",
+    "WaitsForToken": "wait for a bootstrap token",
     "TrialBoot": "wait for a trial boot",
     "ApiUnreachable": "wait for the API",
 }

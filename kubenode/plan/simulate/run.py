@@ -195,7 +195,7 @@ class _Run:
         joined = observed.kubernetes is not None and observed.kubernetes.joined is not None
         view = self.cluster.view(name, want.role, joined=joined) if machine.sees_api else None
         if not joined and self.cluster.version is not None:
-            return replace(observed, cluster=view, answers=self.cluster.answers())
+            return replace(observed, cluster=view, answers=self.cluster.answers(), invited=name in self.cluster.tokens)
         return replace(observed, cluster=view)
 
     def _tick(self, name: str, at: timedelta, first: Observed | None = None, decided: Decision | None = None) -> None:
@@ -214,7 +214,7 @@ class _Run:
         """Begin an action; say whether it takes time."""
         action, place = decision.action, self.places[name]
         span = lasts(action)
-        failed = self.cluster.refusal(action, name)
+        failed = self.cluster.refusal(action)
         if failed:
             span = timedelta(0)
             self.machines[name].fail(action, self.began + at, failed)

@@ -76,7 +76,7 @@ class Store:
         self.objects: dict[tuple[str, str, str, str], Object] = {}
         self.revision = 100
         self._pages: dict[str, list[Object]] = {}
-        for name in ("default", "kube-system"):
+        for name in ("default", "kube-public", "kube-system"):
             self.create(KINDS["", "namespaces"], "", {"metadata": {"name": name}})
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object:
