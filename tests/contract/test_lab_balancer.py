@@ -90,6 +90,14 @@ def test_only_ready_servers_are_asked(tmp_path: Path) -> None:
         assert until(tmp_path, {"one"})
 
 
+def test_unready_servers_are_better_than_none(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    with ExitStack() as stack:
+        ports = {name: stack.enter_context(server(tmp_path, name, ready=False)) for name in ("one", "two")}
+        stack.enter_context(balancer(tmp_path, ports))
+        assert until(tmp_path, {"one", "two"})
+
+
 def test_every_folder_has_its_port(tmp_path: Path) -> None:
     assert port_of(tmp_path) == port_of(tmp_path / "x" / "..")
     assert 20000 <= port_of(tmp_path) < 30000

@@ -17,16 +17,19 @@ CONFIGURATION = """\
 defaults
     mode tcp
     timeout connect 10s
-    timeout check 20s
+    timeout check 60s
     # Watches are quiet for long.
     timeout client 1h
     timeout server 1h
 listen api
     bind 127.0.0.1:{port}
     # Connections to a server that has gone are of no use to anybody: clients must come to another one.
-    default-server inter 3s fall 2 rise 1 check check-ssl verify none on-marked-down shutdown-sessions
+    default-server inter 5s fall 3 rise 1 check-ssl verify none on-marked-down shutdown-sessions
     option httpchk GET /readyz
     http-check expect status 200
+    # When none is ready, any that takes connections: slow machines are unready together now and then, and a cluster
+    # that nobody reaches any more does not recover.
+    option allbackups
 """
 
 
@@ -46,8 +49,9 @@ def endpoint(folder: Path) -> str:
 def balancer(folder: Path, servers: Mapping[str, int]) -> Iterator[None]:
     """Balance between API servers (ports of the loopback by name) as long as the context lives. Raises HostError."""
     configuration, log = folder / "haproxy.cfg", folder / "logs/haproxy.log"
-    lines = (f"    server {name} 127.0.0.1:{port}\n" for name, port in servers.items())
-    configuration.write_text(CONFIGURATION.format(port=port_of(folder)) + "".join(lines))
+    ready = (f"    server {name} 127.0.0.1:{port} check\n" for name, port in servers.items())
+    others = (f"    server {name}-unready 127.0.0.1:{port} backup\n" for name, port in servers.items())
+    configuration.write_text(CONFIGURATION.format(port=port_of(folder)) + "".join([*ready, *others]))
     process = spawn(["haproxy", "-db", "-f", configuration], log=log)
     try:
         yield
