@@ -78,10 +78,16 @@ spec:
       livenessProbe: {{failureThreshold: 100, timeoutSeconds: 60}}
       startupProbe: {{failureThreshold: 100, timeoutSeconds: 60}}
 """
-RARELY_ASKED = """\
+PATCHED_FURTHER = {
+    "kube-apiserver": """\
       # kubeadm has it asked every second, with a TLS handshake each time.
       readinessProbe: {periodSeconds: 15, timeoutSeconds: 60}
-"""
+""",
+    "etcd": """\
+      # A kubelet that has just started knows of no storage yet and rejects, for good, who asks for some.
+      resources: {requests: {ephemeral-storage: null}}
+""",
+}
 POOL = """\
 apiVersion: kubenode.dev/v1alpha1
 kind: Pool
@@ -163,8 +169,7 @@ def add_documents(workshop: Workshop, versions: Sequence[Kubernetes], members: S
 
 def patch(name: str) -> str:
     """Return the patch of a static pod."""
-    # Only the API server has a readiness probe to patch.
-    return PATIENT_PROBES.format(name=name) + (RARELY_ASKED if name == "kube-apiserver" else "")
+    return PATIENT_PROBES.format(name=name) + PATCHED_FURTHER.get(name, "")
 
 
 def recipe(base: str, kubernetes: Kubernetes, overlaid: str | None = None) -> str:
