@@ -271,6 +271,10 @@ class Kubeadm(Protocol):
         """Renew every certificate of this control plane and restart its static pods."""
         ...
 
+    def restart_static_pods(self, names: frozenset[str]) -> None:
+        """Have the kubelet make these static pods anew, and wait until their containers run."""
+        ...
+
     def prune(self) -> None:
         """Delete the copies that upgrades leave behind."""
         ...

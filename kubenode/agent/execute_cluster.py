@@ -20,6 +20,7 @@ from kubenode.model.decision import (
     ReleaseLease,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
     SetTokens,
     SnapshotEtcd,
     Uncordon,
@@ -49,6 +50,8 @@ def execute_in_cluster(action: Action, cluster: Cluster, kubeadm: Kubeadm) -> No
             kubeadm.reconfigure(configuration, first=first)
         case RenewCertificates():
             kubeadm.renew_certificates()
+        case RestartStaticPods(names):
+            kubeadm.restart_static_pods(names)
         case PruneKubeadm():
             kubeadm.prune()
         case _:

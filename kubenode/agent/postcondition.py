@@ -24,6 +24,7 @@ from kubenode.model.decision import (
     ReleaseLease,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
     RestoreEntry,
     RetireEntry,
     SetTokens,
@@ -94,6 +95,8 @@ def _holds_here(action: Action, here: LocalKubernetes, cluster: ClusterView | No
             return here.configuration == configuration and written
         case RenewCertificates(until):
             return here.certificates_until is not None and here.certificates_until >= until
+        case RestartStaticPods(names):
+            return not names & here.rejected
         case PruneKubeadm():
             return not here.leftovers
     return False

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from kubenode.errors import HostError
-from kubenode.host import memberfile, process
+from kubenode.host import memberfile, process, staticpods
 from kubenode.host.booted import read_text
 from kubenode.host.certificates import UNREADABLE, earliest_end
 from kubenode.host.files import make_folder, write_atomically
@@ -49,6 +49,7 @@ def local_kubernetes(paths: Paths, root_hash: str = "") -> LocalKubernetes | Non
         # A renewal that was cut off before the static pods ran with it counts as not done.
         certificates_until=(UNREADABLE if record.restarting else earliest_end(paths)) if plane else None,
         leftovers=bool(leftovers(paths)),
+        rejected=staticpods.rejected(paths),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from kubenode.errors import HostError, TryLater
 from kubenode.fleet.kubeadm import KubeadmDocuments
-from kubenode.host import memberfile, process, servingcertificate, staticpods
+from kubenode.host import memberfile, podhealth, process, servingcertificate, staticpods
 from kubenode.host.booted import running
 from kubenode.host.files import host_errors, make_folder, sync_folder, write_atomically
 from kubenode.host.kube.etcd import Etcd
@@ -30,6 +30,7 @@ from kubenode.model.kubernetes import Entry, KubernetesVersion
 
 SNAPSHOTS_KEPT = 3
 """Copies of etcd's data on this machine, the newest; each is as large as etcd's database."""
+_HEALTHY_SECONDS = 10
 _ADDONS = "addon"
 _KUBELET_JOINS = "kubelet-start"
 """The phase of `kubeadm join` in which the kubelet becomes part of the cluster."""
@@ -209,7 +210,7 @@ class Member:
         renamed = bool(manifests(self.paths)) and self._certify(self._booted, restarting=True)
         self._booted.upgrade_node(self._options())
         if renamed:
-            staticpods.restart_all(self.paths)
+            staticpods.restart(self.paths)
             memberfile.change(self.paths, restarting=False)
         self._rendered(configuration)
         process.run(["systemctl", "restart", "kubelet.service"], timeout=300)
@@ -218,8 +219,13 @@ class Member:
         """Renew every certificate of this control plane and restart its static pods. Raises HostError."""
         memberfile.change(self.paths, restarting=True)
         self._booted.renew_certificates()
-        staticpods.restart_all(self.paths)
+        staticpods.restart(self.paths)
         memberfile.change(self.paths, restarting=False)
+
+    def restart_static_pods(self, names: frozenset[str]) -> None:
+        """Have the kubelet make these static pods anew. Raises HostError when it is not healthy, or makes them not."""
+        podhealth.kubelet(_HEALTHY_SECONDS)
+        staticpods.restart(self.paths, names)
 
     def prune(self) -> None:
         """Delete the copies that upgrades leave behind. Raises HostError."""

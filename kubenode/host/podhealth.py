@@ -74,6 +74,15 @@ def containers(paths: Paths) -> dict[str, frozenset[int]]:
     Each bundle (containerd, runtime v2) has the OCI configuration with the annotations of containerd's CRI plugin,
     and the process id of the container. kubeadm names pod, container and manifest of a component alike.
     """
+    return _running(paths, "container", "io.kubernetes.cri.container-name")
+
+
+def sandboxes(paths: Paths) -> dict[str, frozenset[int]]:
+    """Return the same of the pods of kube-system, by their names: what is there of a pod whose container waits, too."""
+    return _running(paths, "sandbox", "io.kubernetes.cri.sandbox-name")
+
+
+def _running(paths: Paths, kind: str, named: str) -> dict[str, frozenset[int]]:
     found: dict[str, frozenset[int]] = {}
     for bundle in paths.containers.glob("*/config.json"):
         # Containers come and go while one looks.
@@ -81,10 +90,10 @@ def containers(paths: Paths) -> dict[str, frozenset[int]]:
             said = json.loads(bundle.read_bytes())["annotations"]
             pid = int((bundle.parent / "init.pid").read_text())
             if (
-                said["io.kubernetes.cri.container-type"] == "container"
+                said["io.kubernetes.cri.container-type"] == kind
                 and said["io.kubernetes.cri.sandbox-namespace"] == _NAMESPACE
                 and (paths.root / "proc" / str(pid)).exists()
             ):
-                name = str(said["io.kubernetes.cri.container-name"])
+                name = str(said[named])
                 found[name] = found.get(name, frozenset()) | {pid}
     return found

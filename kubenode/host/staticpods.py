@@ -1,4 +1,4 @@
-"""Restarts the static pods of a control plane, one after the other, without ever taking a manifest away.
+"""Restarts static pods of a control plane, one after the other, without ever taking a manifest away.
 
 The kubelet makes a pod anew when its manifest changes, so an annotation with the time is enough: whoever is killed in
 between leaves every manifest whole. kubeadm writes manifests anew at the next upgrade, without it.
@@ -6,36 +6,65 @@ between leaves every manifest whole. kubeadm writes manifests anew at the next u
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from kubenode.errors import HostError
+from kubenode.host import podhealth
 from kubenode.host.files import write_atomically
 from kubenode.host.paths import Paths
-from kubenode.host.podhealth import containers
 
 ANNOTATION = "kubenode.dev/restarted"
 ORDER = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 SECONDS = 600.0
 """For one static pod to come back; the kubelet looks for changed manifests every 20 seconds by default."""
+NEVER_AFTER = 900.0
+"""Seconds after which a kubelet has long made what it will make of a manifest, also in emulation."""
 _POLL = 2.0
 
 
-def restart_all(
+def uptime() -> float:
+    """Return the seconds since this machine started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def rejected(paths: Paths, *, up: Callable[[], float] = uptime, now: Callable[[], float] = time.time) -> frozenset[str]:
+    """Return the static pods of which the kubelet has made nothing, not even a sandbox, for `NEVER_AFTER` seconds.
+
+    A kubelet that has just started knows neither storage nor what ends beside it, may reject a static pod for that, and
+    does not try again (kubernetes#99305, #138391). One whose container fails has a sandbox, and is tried again.
+    """
+    if up() < NEVER_AFTER:
+        return frozenset()
+    pods = podhealth.sandboxes(paths)
+    found = set()
+    for name in ORDER:
+        # One that has gone meanwhile, or is empty after a power cut, is no pod.
+        with suppress(OSError):
+            said = (paths.kubernetes / f"manifests/{name}.yaml").stat()
+            old = now() - said.st_mtime >= NEVER_AFTER
+            if old and said.st_size and not any(pod.startswith(f"{name}-") for pod in pods):
+                found.add(name)
+    return frozenset(found)
+
+
+def restart(
     paths: Paths,
+    names: Collection[str] = ORDER,
     *,
     seconds: float = SECONDS,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], float] = time.time,
 ) -> None:
-    """Restart every static pod and wait until each runs anew. Raises HostError naming the first that does not."""
+    """Restart these static pods and wait until each runs anew. Raises HostError naming the first that does not."""
     for name in ORDER:
         path = paths.kubernetes / f"manifests/{name}.yaml"
-        if path.exists():
-            before = containers(paths).get(name, frozenset())
+        if name in names and path.exists():
+            before = podhealth.containers(paths).get(name, frozenset())
             _touch(path, str(int(now())))
             _wait(paths, name, before, seconds, sleep)
 
@@ -56,7 +85,7 @@ def _touch(path: Path, stamp: str) -> None:
 
 def _wait(paths: Paths, name: str, before: frozenset[int], seconds: float, sleep: Callable[[float], None]) -> None:
     deadline = time.monotonic() + seconds
-    while not containers(paths).get(name, frozenset()) - before:
+    while not podhealth.containers(paths).get(name, frozenset()) - before:
         if time.monotonic() >= deadline:
             raise HostError(
                 f"the static pod {name} was not started anew in {seconds:.0f} s",

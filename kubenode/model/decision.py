@@ -149,6 +149,13 @@ class RenewCertificates:
 
 
 @dataclass(frozen=True)
+class RestartStaticPods:
+    """Have the kubelet make these static pods anew. Done when none of them is `rejected`."""
+
+    names: frozenset[str]
+
+
+@dataclass(frozen=True)
 class PruneKubeadm:
     """Delete the copies that kubeadm upgrades leave behind. Done when there are no `leftovers`."""
 
@@ -254,6 +261,7 @@ Action = (
     | KubeadmUpgrade
     | Reconfigure
     | RenewCertificates
+    | RestartStaticPods
     | PruneKubeadm
     | CreateLeases
     | AcquireLease

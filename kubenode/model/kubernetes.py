@@ -65,7 +65,8 @@ class LocalKubernetes:
     last rendered from. `kubelet_sets`: root hash of a slot to the digest its kubelet set was rendered from. `pulled`:
     versions whose control plane images are all here. `snapshots`: manifest digests of releases before which etcd was
     saved here. `certificates_until`: the earliest end of a certificate of this control plane, aware, in UTC.
-    `leftovers`: whether copies that kubeadm upgrades leave behind are there.
+    `leftovers`: whether copies that kubeadm upgrades leave behind are there. `rejected`: static pods, by the
+    names of their components, of which the kubelet has made nothing for so long that it never will.
     """
 
     kubelet: KubernetesVersion
@@ -78,6 +79,7 @@ class LocalKubernetes:
     snapshots: frozenset[str] = frozenset()
     certificates_until: datetime | None = None
     leftovers: bool = False
+    rejected: frozenset[str] = frozenset()
 
     @property
     def is_ahead(self) -> bool:

@@ -26,6 +26,7 @@ from kubenode.model.decision import (
     ReleaseLease,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
     RestoreEntry,
     RetireEntry,
     SetTokens,
@@ -96,6 +97,8 @@ def _named(action: Action) -> tuple[str, str, str]:
             return "configure", configuration, f"Applying the kubeadm configuration {configuration[:12]}"
         case RenewCertificates():
             return "renew", "certificates", "Renewing the certificates"
+        case RestartStaticPods(names):
+            return "revive", ",".join(sorted(names)), f"Having the kubelet make {', '.join(sorted(names))} anew"
         case PruneKubeadm():
             return "prune", "kubeadm", "Deleting kubeadm's leftovers"
     return _named_in_cluster(action)

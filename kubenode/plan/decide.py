@@ -246,6 +246,7 @@ _RULES: tuple[_Rule, ...] = (
     _restore_superseded,
     _remove_stray_entries,
     _prune,
+    upkeep.revive,
     _stale,
     joining.enter,
     _converged,

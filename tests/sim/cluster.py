@@ -48,6 +48,7 @@ class Host:
     snapshots: set[str] = field(default_factory=set)
     certificates_until: datetime | None = None
     leftovers: bool = False
+    rejected: frozenset[str] = frozenset()
     registered: bool = False
     """Whether its kubelet has registered its Node since it started: it does that once."""
     step: Callable[[str], None] = lambda _: None
@@ -63,6 +64,7 @@ class Host:
             snapshots=frozenset(self.snapshots),
             certificates_until=self.certificates_until,
             leftovers=self.leftovers,
+            rejected=self.rejected,
         )
 
 
@@ -106,7 +108,7 @@ class Cluster:
 
     def healthy(self, name: str) -> bool:
         host = self.hosts.get(name)
-        return host is not None and host.up and host.joined is Role.CONTROL_PLANE
+        return host is not None and host.up and host.joined is Role.CONTROL_PLANE and "etcd" not in host.rejected
 
     def quorum(self) -> bool:
         return sum(map(self.healthy, self.members)) > len(self.members) // 2
@@ -469,6 +471,12 @@ class KubeadmPort:
         self.host.certificates_until = self.cluster.now + CERTIFICATES_LAST
         self.cluster.changed()
         self.host.step("kubeadm.renewed")
+
+    def restart_static_pods(self, names: frozenset[str]) -> None:
+        self.host.step("kubeadm.revive")
+        self.host.rejected -= names
+        self.cluster.changed()
+        self.host.step("kubeadm.revived")
 
     def prune(self) -> None:
         self.host.step("kubeadm.prune")

@@ -16,6 +16,7 @@ from kubenode.model.decision import (
     Reconfigure,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
 )
 from kubenode.model.documents import Role, Rollout, Window
 from kubenode.model.kubernetes import Lease
@@ -67,6 +68,19 @@ def test_a_rollout(size, channel):
     assert firsts.count(True) == (3 if len(channel) == 5 else 1)
     reboots = [name for name, action in fleet.log if isinstance(action, Reboot)]
     assert reboots.index("cp-1") < reboots.index("worker-0001")
+
+
+def test_a_quorum_that_a_kubelet_has_cost_comes_back():
+    """The kubelet of one of two control planes rejected etcd: the other can be asked nothing, and waits for ever."""
+    fleet = founded(2, 1)
+    fleet.cluster.hosts["cp-2"].rejected = frozenset({"etcd"})
+    fleet.cluster.changed()
+    assert not fleet.cluster.answering()
+    fleet.releases = (R31P, R31)
+    fleet.run()
+    assert converged(fleet), fleet.summary()
+    assert ("cp-2", RestartStaticPods(frozenset({"etcd"}))) in fleet.log
+    assert {str(it.booted.version) for it in fleet.machines.values()} == {str(R31P.version)}
 
 
 # One thing goes wrong, at every step in turn.

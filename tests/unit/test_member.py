@@ -383,15 +383,31 @@ def test_a_renewal_that_was_cut_off_counts_as_not_done(node: Node, monkeypatch: 
     def stops(paths: Paths) -> None:
         raise HostError("the static pod etcd was not started anew")
 
-    monkeypatch.setattr(module.staticpods, "restart_all", stops)
+    monkeypatch.setattr(module.staticpods, "restart", stops)
     with pytest.raises(HostError, match="not started anew"):
         node.member.renew_certificates()
     here = local_kubernetes(node.paths)
     assert here is not None and here.certificates_until == datetime(1970, 1, 1, tzinfo=UTC)
-    monkeypatch.setattr(module.staticpods, "restart_all", lambda paths: None)
+    monkeypatch.setattr(module.staticpods, "restart", lambda paths: None)
     node.member.renew_certificates()
     here = local_kubernetes(node.paths)
     assert here is not None and here.certificates_until is None, "this folder has no certificates"
+
+
+def test_static_pods_are_made_anew_by_a_healthy_kubelet_only(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    restarted: list[object] = []
+    monkeypatch.setattr(module.staticpods, "restart", lambda paths, names: restarted.append(names))
+    monkeypatch.setattr(module.podhealth, "kubelet", lambda seconds: "the kubelet answers /healthz")
+    node.member.restart_static_pods(frozenset({"etcd"}))
+    assert restarted == [frozenset({"etcd"})]
+
+    def sick(seconds: float) -> str:
+        raise HostError("the kubelet does not answer on port 10248")
+
+    monkeypatch.setattr(module.podhealth, "kubelet", sick)
+    with pytest.raises(HostError, match="does not answer"):
+        node.member.restart_static_pods(frozenset({"etcd"}))
+    assert len(restarted) == 1
 
 
 def test_a_damaged_record_says_nothing(node: Node) -> None:

@@ -28,6 +28,7 @@ from kubenode.model.decision import (
     ReleaseLease,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
     RetireEntry,
     SetTokens,
     SnapshotEtcd,
@@ -731,6 +732,21 @@ def test_a_node_without_a_token_keeps_no_other_chore_waiting():
     assert act(failed.cluster(requests=(SERVING,))) == ApproveRequests(frozenset({"csr-1"}))
     ends = failed.here(certificates_until=NOW + timedelta(days=1))
     assert isinstance(act(ends), AcquireLease)
+
+
+@pytest.mark.parametrize("rejected", [frozenset({"etcd"}), frozenset({"etcd", "kube-apiserver"})])
+def test_a_static_pod_that_the_kubelet_rejected_is_made_anew(rejected):
+    """Without it there may be no quorum, so nobody is asked and nothing else comes first."""
+    revive = RestartStaticPods(rejected)
+    alone = PLANE.here(rejected=rejected).sees(cluster=None)
+    assert act(alone) == act(alone.wants(halted=True)) == act(alone.wants(windows=CLOSED)) == revive
+    joining = newcomer(Role.CONTROL_PLANE, "cp-2", "1.31.4").here(entering=Entry.JOIN, rejected=rejected)
+    assert act(joining.sees(cluster=None)) == revive, "its own etcd member is what the quorum lacks"
+    failed = replace(
+        PLANE.here(rejected=rejected, leftovers=True),
+        journal=Journal(attempts={step_key(revive): Attempt(1, NOW, "it broke")}),
+    )
+    assert act(failed) == PruneKubeadm(), "a repair that failed keeps nothing else waiting"
 
 
 def test_leftovers():

@@ -76,7 +76,7 @@ def test_a_new_name_in_git_reaches_the_certificate_and_the_api_server_is_restart
     node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restarts: list[frozenset[str]] = []
-    monkeypatch.setattr(module.staticpods, "restart_all", lambda paths: restarts.append(shown(node)))
+    monkeypatch.setattr(module.staticpods, "restart", lambda paths: restarts.append(shown(node)))
     pair(tmp_path / "wanted", "cp-1", "api.example.net")
     node.member.reconfigure("d" * 64, first=True)
     assert restarts == [{"cp-1", "api.example.net"}]
@@ -125,7 +125,7 @@ def test_an_api_server_that_still_runs_with_the_old_certificate_counts_as_having
     def stops(paths: Paths) -> None:
         raise HostError("the static pod kube-apiserver was not started anew")
 
-    monkeypatch.setattr(module.staticpods, "restart_all", stops)
+    monkeypatch.setattr(module.staticpods, "restart", stops)
     pair(tmp_path / "wanted", "api.example.net")
     with pytest.raises(HostError, match="not started anew"):
         node.member.reconfigure("d" * 64, first=True)

@@ -1,6 +1,7 @@
 """Static pods restart when their manifest changes, and no manifest is ever away."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -43,23 +44,24 @@ class Kubelet:
                 continue
             self.seen[path.stem] = path.read_text()
             self.restarted.append(path.stem)
-            self.pids += 1
-            bundle = self.paths.containers / path.stem
-            bundle.mkdir(parents=True, exist_ok=True)
-            annotations = {
-                "io.kubernetes.cri.container-type": "container",
-                "io.kubernetes.cri.sandbox-namespace": "kube-system",
-                "io.kubernetes.cri.container-name": path.stem,
-            }
-            (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
-            (bundle / "init.pid").write_text(str(self.pids))
-            (self.paths.root / f"proc/{self.pids}").mkdir(parents=True)
+            self.bundle(path.stem, {"container-type": "container", "container-name": path.stem})
+            self.bundle(f"{path.stem}-sandbox", {"container-type": "sandbox", "sandbox-name": f"{path.stem}-cp-1"})
+
+    def bundle(self, name: str, said: dict[str, str]) -> None:
+        self.pids += 1
+        bundle = self.paths.containers / name
+        bundle.mkdir(parents=True, exist_ok=True)
+        annotations = {f"io.kubernetes.cri.{key}": value for key, value in said.items()}
+        annotations["io.kubernetes.cri.sandbox-namespace"] = "kube-system"
+        (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+        (bundle / "init.pid").write_text(str(self.pids))
+        (self.paths.root / f"proc/{self.pids}").mkdir(parents=True)
 
 
 def test_every_static_pod_restarts_in_order(tmp_path: Path) -> None:
     paths = Paths(tmp_path)
     kubelet = Kubelet(paths, ("etcd", "kube-apiserver", "kube-scheduler"))
-    staticpods.restart_all(paths, sleep=kubelet.poll, now=lambda: 1_700_000_000.9)
+    staticpods.restart(paths, sleep=kubelet.poll, now=lambda: 1_700_000_000.9)
     assert kubelet.restarted == ["etcd", "kube-apiserver", "kube-scheduler"]
     text = (paths.kubernetes / "manifests/etcd.yaml").read_text()
     assert "kubenode.dev/restarted: '1700000000'" in text
@@ -71,7 +73,7 @@ def test_one_that_does_not_come_back_stops_it(tmp_path: Path) -> None:
     kubelet = Kubelet(paths, ("etcd", "kube-apiserver", "kube-scheduler"))
     kubelet.broken = "kube-apiserver"
     with pytest.raises(HostError, match="the static pod kube-apiserver was not started anew"):
-        staticpods.restart_all(paths, seconds=0.2, sleep=kubelet.poll)
+        staticpods.restart(paths, seconds=0.2, sleep=kubelet.poll)
     assert "kube-scheduler" not in kubelet.restarted
 
 
@@ -83,5 +85,41 @@ def test_a_manifest_that_is_none_is_left_alone(tmp_path: Path) -> None:
     for text in ("[", "", "7", "metadata: 7"):
         path.write_text(text)
         with pytest.raises(HostError, match=r"etcd\.yaml is no manifest of a pod"):
-            staticpods.restart_all(paths)
+            staticpods.restart(paths)
         assert path.read_text() == text
+
+
+def late(paths: Paths, up: float = 1000.0, age: float = 1000.0) -> frozenset[str]:
+    """Return what is rejected on a machine that started `up` seconds ago and whose manifests are `age` seconds old."""
+    return staticpods.rejected(paths, up=lambda: up, now=lambda: time.time() + age)
+
+
+def test_a_pod_of_which_the_kubelet_has_made_nothing_is_rejected_after_a_while(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    kubelet = Kubelet(paths, ("etcd", "kube-apiserver"))
+    kubelet.broken = "kube-scheduler"
+    path = paths.kubernetes / "manifests/kube-scheduler.yaml"
+    path.write_text(MANIFEST.format(name="kube-scheduler"))
+    kubelet.poll(0)
+    assert late(paths) == {"kube-scheduler"}
+    assert late(paths, up=60) == frozenset(), "the machine has just started"
+    assert late(paths, age=60) == frozenset(), "kubeadm has just written it"
+    kubelet.broken = ""
+    staticpods.restart(paths, late(paths), sleep=kubelet.poll)
+    assert kubelet.restarted == ["kube-scheduler"], "and no other one"
+    assert late(paths) == frozenset()
+
+
+def test_a_pod_whose_container_fails_is_not_rejected(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    Kubelet(paths, ("etcd", "kube-apiserver"))
+    (paths.containers / "etcd/init.pid").unlink()
+    assert late(paths) == frozenset(), "it has a sandbox: the kubelet tries again"
+    (paths.containers / "etcd-sandbox/init.pid").unlink()
+    assert late(paths) == {"etcd"}
+    (paths.kubernetes / "manifests/etcd.yaml").write_text("")
+    assert late(paths) == frozenset(), "a power cut left it empty: that is no pod"
+
+
+def test_a_worker_has_none_to_reject(tmp_path: Path) -> None:
+    assert late(Paths(tmp_path)) == frozenset()

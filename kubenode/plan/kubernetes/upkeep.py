@@ -14,6 +14,7 @@ from kubenode.model.decision import (
     Drain,
     PruneKubeadm,
     RenewCertificates,
+    RestartStaticPods,
     SetTokens,
     Wait,
 )
@@ -27,6 +28,20 @@ RENEW_BEFORE = timedelta(days=60)
 """kubeadm's certificates last a year; they are renewed in a window of their last two months."""
 URGENT_BEFORE = timedelta(days=14)
 """From here on neither windows nor the halt switch hold the renewal back: the cluster would stop by itself."""
+
+
+def revive(node: Node) -> Decision | None:
+    """Return the repair of static pods that the kubelet does not start: without them nothing else may be possible."""
+    here = node.here
+    if node.cluster is None or here is None or not here.rejected:
+        return None
+    step = node.act(
+        RestartStaticPods(here.rejected),
+        f"The kubelet has made nothing of the static pods {gates.names(here.rejected)}: it rejected them while it was "
+        "starting, and does not try again by itself (kubernetes#138391).",
+    )
+    # A repair that failed keeps nothing else waiting.
+    return step if isinstance(step, Act) else None
 
 
 def chores(node: Node, decision: Decision) -> Decision:

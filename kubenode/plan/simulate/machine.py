@@ -18,6 +18,7 @@ from kubenode.model.decision import (
     Reboot,
     Reconfigure,
     RenewCertificates,
+    RestartStaticPods,
     RestoreEntry,
     RetireEntry,
     SnapshotEtcd,
@@ -157,6 +158,8 @@ def _kubernetes(
             return replace(here, configuration=rendered, kubelet_sets={**here.kubelet_sets, booted: rendered})
         case RenewCertificates():
             return replace(here, certificates_until=now + CERTIFICATES_LAST)
+        case RestartStaticPods(names):
+            return replace(here, rejected=here.rejected - names)
         case PruneKubeadm():
             return replace(here, leftovers=False)
         case KubeadmInit():

@@ -121,4 +121,5 @@ def _local(here: LocalKubernetes | None) -> Hashable:
         here.snapshots,
         here.certificates_until,
         here.leftovers,
+        here.rejected,
     )

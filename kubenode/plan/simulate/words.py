@@ -24,6 +24,7 @@ from kubenode.model.decision import (
     ReleaseLease,
     RemoveEtcdMember,
     RenewCertificates,
+    RestartStaticPods,
     RestoreEntry,
     RetireEntry,
     SetTokens,
@@ -83,6 +84,8 @@ def _small(action: Action, node: str) -> str:
             return f"remember that release {version} failed"
         case PruneStaging():
             return "delete downloads"
+        case RestartStaticPods(names):
+            return f"have the kubelet make {', '.join(sorted(names))} anew"
         case PruneKubeadm():
             return "delete kubeadm's leftovers"
         case CreateLeases():
