@@ -71,7 +71,7 @@ def test_the_second_card_is_on_the_shared_network(tmp_path: Path) -> None:
     found = words(MachineConfig("cp-1", Path("/image"), tmp_path, shared=shared))
     cards = [it for flag, it in itertools.pairwise(found) if flag == "-device" and it.startswith("virtio-net")]
     assert "socket,id=shared,mcast=230.1.2.3:20001,localaddr=127.0.0.1" in found
-    assert cards[1] == f"virtio-net-pci,netdev=shared,romfile=,mac={mac_address('cp-1')}"
+    assert cards[1] == f"virtio-net-pci,netdev=shared,romfile=,host_mtu=9000,mac={mac_address('cp-1')}"
 
 
 def test_every_name_has_an_address_of_its_own_that_is_local_and_unicast() -> None:

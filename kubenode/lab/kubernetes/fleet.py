@@ -84,8 +84,9 @@ PATCHED_FURTHER = {
       readinessProbe: {periodSeconds: 15, timeoutSeconds: 60}
 """,
     "etcd": """\
-      # A kubelet that has just started knows of no storage yet and rejects, for good, who asks for some.
-      resources: {requests: {ephemeral-storage: null}}
+      # A kubelet that has just started knows of no storage yet and rejects, for good, who asks for some. The processor
+      # is the API server's more than etcd's otherwise, and members that are late send everything again.
+      resources: {requests: {ephemeral-storage: null, cpu: 600m}}
 """,
 }
 POOL = """\
