@@ -225,7 +225,7 @@ class Member:
     def restart_static_pods(self, names: frozenset[str]) -> None:
         """Have the kubelet make these static pods anew. Raises HostError when it is not healthy, or makes them not."""
         podhealth.kubelet(_HEALTHY_SECONDS)
-        staticpods.restart(self.paths, names)
+        staticpods.revive(self.paths, names)
 
     def prune(self) -> None:
         """Delete the copies that upgrades leave behind. Raises HostError."""

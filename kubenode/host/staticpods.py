@@ -24,6 +24,7 @@ SECONDS = 600.0
 """For one static pod to come back; the kubelet looks for changed manifests every 20 seconds by default."""
 NEVER_AFTER = 900.0
 """Seconds after which a kubelet has long made what it will make of a manifest, also in emulation."""
+PATIENCE = 60.0
 _POLL = 2.0
 
 
@@ -38,7 +39,8 @@ def rejected(paths: Paths, *, up: Callable[[], float] = uptime, now: Callable[[]
     A kubelet that has just started knows neither storage nor what ends beside it, may reject a static pod for that, and
     does not try again (kubernetes#99305, #138391). One whose container fails has a sandbox, and is tried again.
     """
-    if up() < NEVER_AFTER:
+    # Without the folder nobody knows of any container: it is another runtime's machine, or none has run yet.
+    if up() < NEVER_AFTER or not paths.containers.is_dir():
         return frozenset()
     pods = podhealth.sandboxes(paths)
     found = set()
@@ -50,6 +52,27 @@ def rejected(paths: Paths, *, up: Callable[[], float] = uptime, now: Callable[[]
             if old and said.st_size and not any(pod.startswith(f"{name}-") for pod in pods):
                 found.add(name)
     return frozenset(found)
+
+
+def revive(
+    paths: Paths,
+    names: frozenset[str],
+    *,
+    patience: float = PATIENCE,
+    sleep: Callable[[float], None] = time.sleep,
+    up: Callable[[], float] = uptime,
+    now: Callable[[], float] = time.time,
+) -> None:
+    """Restart those of these pods of which nothing is made for `patience` seconds more. Raises HostError.
+
+    One whose sandbox the kubelet has just lost is made anew by itself, and would only be disturbed.
+    """
+    deadline = time.monotonic() + patience
+    while left := names & rejected(paths, up=up, now=now):
+        if time.monotonic() >= deadline:
+            restart(paths, left, sleep=sleep)
+            return
+        sleep(_POLL)
 
 
 def restart(

@@ -396,7 +396,7 @@ def test_a_renewal_that_was_cut_off_counts_as_not_done(node: Node, monkeypatch: 
 
 def test_static_pods_are_made_anew_by_a_healthy_kubelet_only(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     restarted: list[object] = []
-    monkeypatch.setattr(module.staticpods, "restart", lambda paths, names: restarted.append(names))
+    monkeypatch.setattr(module.staticpods, "revive", lambda paths, names: restarted.append(names))
     monkeypatch.setattr(module.podhealth, "kubelet", lambda seconds: "the kubelet answers /healthz")
     node.member.restart_static_pods(frozenset({"etcd"}))
     assert restarted == [frozenset({"etcd"})]

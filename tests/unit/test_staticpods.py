@@ -9,6 +9,7 @@ import pytest
 from kubenode.errors import HostError
 from kubenode.host import staticpods
 from kubenode.host.paths import Paths
+from kubenode.host.staticpods import ANNOTATION
 
 MANIFEST = """\
 apiVersion: v1
@@ -94,6 +95,13 @@ def late(paths: Paths, up: float = 1000.0, age: float = 1000.0) -> frozenset[str
     return staticpods.rejected(paths, up=lambda: up, now=lambda: time.time() + age)
 
 
+def revive(paths: Paths, kubelet: Kubelet, patience: float) -> None:
+    """Revive what is rejected on such a machine, with so many seconds of patience."""
+    staticpods.revive(
+        paths, late(paths), patience=patience, sleep=kubelet.poll, up=lambda: 1000.0, now=lambda: time.time() + 1000
+    )
+
+
 def test_a_pod_of_which_the_kubelet_has_made_nothing_is_rejected_after_a_while(tmp_path: Path) -> None:
     paths = Paths(tmp_path)
     kubelet = Kubelet(paths, ("etcd", "kube-apiserver"))
@@ -105,9 +113,19 @@ def test_a_pod_of_which_the_kubelet_has_made_nothing_is_rejected_after_a_while(t
     assert late(paths, up=60) == frozenset(), "the machine has just started"
     assert late(paths, age=60) == frozenset(), "kubeadm has just written it"
     kubelet.broken = ""
-    staticpods.restart(paths, late(paths), sleep=kubelet.poll)
+    revive(paths, kubelet, 0)
     assert kubelet.restarted == ["kube-scheduler"], "and no other one"
-    assert late(paths) == frozenset()
+    assert ANNOTATION in path.read_text() and late(paths) == frozenset()
+
+
+def test_a_pod_that_is_being_made_is_not_disturbed(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    kubelet = Kubelet(paths, ("etcd",))
+    path = paths.kubernetes / "manifests/kube-scheduler.yaml"
+    path.write_text(MANIFEST.format(name="kube-scheduler"))
+    assert late(paths) == {"kube-scheduler"}
+    revive(paths, kubelet, 60)
+    assert kubelet.restarted == ["kube-scheduler"] and ANNOTATION not in path.read_text()
 
 
 def test_a_pod_whose_container_fails_is_not_rejected(tmp_path: Path) -> None:
@@ -121,5 +139,12 @@ def test_a_pod_whose_container_fails_is_not_rejected(tmp_path: Path) -> None:
     assert late(paths) == frozenset(), "a power cut left it empty: that is no pod"
 
 
-def test_a_worker_has_none_to_reject(tmp_path: Path) -> None:
-    assert late(Paths(tmp_path)) == frozenset()
+def test_where_nobody_knows_of_containers_none_is_rejected(tmp_path: Path) -> None:
+    paths = Paths(tmp_path)
+    assert late(paths) == frozenset(), "a worker"
+    path = paths.kubernetes / "manifests/etcd.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(MANIFEST.format(name="etcd"))
+    assert late(paths) == frozenset()
+    paths.containers.mkdir(parents=True)
+    assert late(paths) == {"etcd"}
