@@ -359,9 +359,11 @@ PLAN = (
     Mutant(
         "join whatever the version",
         "kubernetes/joining.py",
-        "return _versions(node) or (_join_control",
-        "return (_join_control",
+        "return _versions(node) or _token(node)",
+        "return _token(node)",
     ),
+    Mutant("join without a token", "kubernetes/joining.py", " or _token(node) or ", " or "),
+    Mutant("what the kubelet rejected stays away", "decide.py", "    upkeep.revive,\n", "", member=True),
     Mutant(
         "remove the quorum",
         "kubernetes/joining.py",

@@ -89,7 +89,9 @@ def _holds_here(action: Action, here: LocalKubernetes, cluster: ClusterView | No
             return release.manifest in here.snapshots
         case KubeadmUpgrade(_, version, first):
             moved = bool(here.manifests) and all(found >= version for found in here.manifests.values())
-            return moved and (not first or (cluster is not None and cluster.version >= version))
+            # The first one brings git's documents to the cluster, perhaps nothing else.
+            written = cluster is not None and cluster.configuration == here.configuration
+            return moved and (not first or (cluster is not None and cluster.version >= version and written))
         case Reconfigure(configuration, first):
             written = not first or (cluster is not None and cluster.configuration == configuration)
             return here.configuration == configuration and written

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from kubenode.agent.postcondition import holds
 from kubenode.model.decision import (
     AcquireLease,
     Act,
@@ -265,6 +266,11 @@ def test_what_is_half_done_is_finished_whatever_else_is_wanted():
     assert reason(half.sees(cluster=None)) == "ApiUnreachable"
     documents = READY.here(manifests=dict.fromkeys(COMPONENTS, NEW))
     assert act(documents) == KubeadmUpgrade(R2, NEW, first=True), "the cluster's documents are written last"
+    # Both are at the new version already: done is what has written git's documents.
+    unwritten = READY.here(manifests=dict.fromkeys(COMPONENTS, NEW)).cluster(version=NEW, configuration="old")
+    again = KubeadmUpgrade(R2, NEW, first=True)
+    assert act(unwritten) == again and not holds(again, unwritten.see, unwritten.journal)
+    assert holds(again, unwritten.cluster(configuration="conf").see, unwritten.journal)
     key = f"upgrade:{R2.manifest}"
     spent = replace(half, journal=Journal(attempts={key: Attempt(5, NOW - timedelta(days=1), "it broke")}))
     assert reason(spent) == "UpgradeBudget", "and the lease is kept"
