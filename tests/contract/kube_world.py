@@ -134,22 +134,9 @@ class World:
 
     def founded(self, *addresses: str) -> None:
         """Do what `kubeadm init` and the API servers do: the ClusterConfiguration and the list of API servers."""
-        self._put("/api/v1/namespaces/kube-system/configmaps", {
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kubeadm-config"},
-            "data": {"ClusterConfiguration": "apiVersion: kubeadm.k8s.io/v1beta2\nkubernetesVersion: v1.20.2\n"},
-        })  # fmt: skip
-        # `kubeadm init` lets nodes read it.
-        rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["kubeadm-config"]}
-        place = {"name": "kubeadm:nodes-kubeadm-config", "namespace": "kube-system"}
-        self._put(f"{RBAC}/namespaces/kube-system/roles", {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": place, "rules": [rule],
-        })  # fmt: skip
         group = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}
-        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": place["name"]}
-        self._put(f"{RBAC}/namespaces/kube-system/rolebindings", {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": place, "roleRef": ref,
-            "subjects": [group],
-        })  # fmt: skip
+        document = "apiVersion: kubeadm.k8s.io/v1beta2\nkubernetesVersion: v1.20.2\n"
+        self._shared("kube-system", "kubeadm-config", {"ClusterConfiguration": document}, "nodes-kubeadm-config", group)
         subset = {"addresses": [{"ip": it} for it in addresses], "ports": [{"name": "https", "port": 6443}]}
         self._put("/api/v1/namespaces/default/endpoints", {
             "apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "kubernetes"}, "subsets": [subset],
@@ -157,21 +144,24 @@ class World:
 
     def signs(self, *tokens: str) -> None:
         """Do what `kubeadm init` and the controller manager do: cluster-info for everybody, signed with these ids."""
-        space = "/api/v1/namespaces/kube-public/configmaps"
-        self._put(space, {
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster-info"},
-            "data": {"kubeconfig": "{}"} | {f"jws-kubeconfig-{it}": "header..signature" for it in tokens},
-        })  # fmt: skip
-        rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": ["cluster-info"]}
-        place = {"name": "kubeadm:bootstrap-signer-clusterinfo", "namespace": "kube-public"}
-        self._put(f"{RBAC}/namespaces/kube-public/roles", {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": place, "rules": [rule],
-        })  # fmt: skip
         user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:anonymous"}
-        ref = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": place["name"]}
-        self._put(f"{RBAC}/namespaces/kube-public/rolebindings", {
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": place, "roleRef": ref,
-            "subjects": [user],
+        data = {"kubeconfig": "{}"} | {f"jws-kubeconfig-{it}": "header..signature" for it in tokens}
+        self._shared("kube-public", "cluster-info", data, "bootstrap-signer-clusterinfo", user)
+
+    def _shared(self, namespace: str, name: str, data: dict[str, str], role: str, reader: dict[str, str]) -> None:
+        """Make a ConfigMap and, as `kubeadm init` does, the role by which `reader` may read it."""
+        group = "rbac.authorization.k8s.io"
+        place = {"name": f"kubeadm:{role}", "namespace": namespace}
+        self._put(f"/api/v1/namespaces/{namespace}/configmaps", {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data,
+        })  # fmt: skip
+        rule = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"], "resourceNames": [name]}
+        self._put(f"{RBAC}/namespaces/{namespace}/roles", {
+            "apiVersion": f"{group}/v1", "kind": "Role", "metadata": place, "rules": [rule],
+        })  # fmt: skip
+        ref = {"apiGroup": group, "kind": "Role", "name": place["name"]}
+        self._put(f"{RBAC}/namespaces/{namespace}/rolebindings", {
+            "apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": place, "roleRef": ref, "subjects": [reader],
         })  # fmt: skip
 
     def _put(self, folder: str, body: Any) -> None:
