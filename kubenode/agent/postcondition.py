@@ -90,8 +90,8 @@ def _holds_here(action: Action, here: LocalKubernetes, cluster: ClusterView | No
         case KubeadmUpgrade(_, version, first):
             moved = bool(here.manifests) and all(found >= version for found in here.manifests.values())
             # The first one brings git's documents to the cluster, perhaps nothing else.
-            written = cluster is not None and cluster.configuration == here.configuration
-            return moved and (not first or (cluster is not None and cluster.version >= version and written))
+            there = cluster is not None and cluster.version >= version and cluster.configuration == here.configuration
+            return moved and (not first or there)
         case Reconfigure(configuration, first):
             written = not first or (cluster is not None and cluster.configuration == configuration)
             return here.configuration == configuration and written

@@ -42,16 +42,16 @@ def rejected(paths: Paths, *, up: Callable[[], float] = uptime, now: Callable[[]
     # Without the folder nobody knows of any container: it is another runtime's machine, or none has run yet.
     if up() < NEVER_AFTER or not paths.containers.is_dir():
         return frozenset()
-    pods = podhealth.sandboxes(paths)
-    found = set()
+    due = set()
     for name in ORDER:
         # One that has gone meanwhile, or is empty after a power cut, is no pod.
         with suppress(OSError):
             said = (paths.kubernetes / f"manifests/{name}.yaml").stat()
-            old = now() - said.st_mtime >= NEVER_AFTER
-            if old and said.st_size and not any(pod.startswith(f"{name}-") for pod in pods):
-                found.add(name)
-    return frozenset(found)
+            if said.st_size and now() - said.st_mtime >= NEVER_AFTER:
+                due.add(name)
+    # Every bundle is read for that: not on workers, which have many and no static pods.
+    pods = podhealth.sandboxes(paths) if due else {}
+    return frozenset(name for name in due if not any(pod.startswith(f"{name}-") for pod in pods))
 
 
 def revive(
