@@ -27,8 +27,7 @@ listen api
     default-server inter 5s fall 3 rise 1 check-ssl verify none on-marked-down shutdown-sessions
     option httpchk GET /readyz
     http-check expect status 200
-    # When none is ready, any that takes connections: slow machines are unready together now and then, and a cluster
-    # that nobody reaches any more does not recover.
+    # When none is ready, any that takes connections: slow machines are unready together now and then.
     option allbackups
 """
 
