@@ -1,4 +1,3 @@
-import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -8,20 +7,11 @@ import pytest
 from kubenode.errors import HostError
 from kubenode.host import podhealth
 from kubenode.host.paths import Paths
+from tests.bundles import write_bundle
 
 
 def container(paths: Paths, name: str, pid: int, **changes: str) -> None:
-    bundle = paths.containers / f"{name}-{pid}"
-    bundle.mkdir(parents=True)
-    annotations = {
-        "container-type": "container",
-        "container-name": name,
-        "sandbox-namespace": "kube-system",
-        **{key.replace("_", "-"): value for key, value in changes.items()},
-    }
-    config = {"annotations": {f"io.kubernetes.cri.{key}": value for key, value in annotations.items()}}
-    (bundle / "config.json").write_text(json.dumps(config))
-    (bundle / "init.pid").write_text(str(pid))
+    write_bundle(paths, f"{name}-{pid}", pid, **{"container_type": "container", "container_name": name, **changes})
 
 
 @pytest.fixture

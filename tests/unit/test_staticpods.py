@@ -1,6 +1,5 @@
 """Static pods restart when their manifest changes, and no manifest is ever away."""
 
-import json
 import time
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from kubenode.errors import HostError
 from kubenode.host import staticpods
 from kubenode.host.paths import Paths
 from kubenode.host.staticpods import ANNOTATION
+from tests.bundles import write_bundle
 
 MANIFEST = """\
 apiVersion: v1
@@ -45,17 +45,12 @@ class Kubelet:
                 continue
             self.seen[path.stem] = path.read_text()
             self.restarted.append(path.stem)
-            self.bundle(path.stem, {"container-type": "container", "container-name": path.stem})
-            self.bundle(f"{path.stem}-sandbox", {"container-type": "sandbox", "sandbox-name": f"{path.stem}-cp-1"})
+            self.bundle(path.stem, container_type="container", container_name=path.stem)
+            self.bundle(f"{path.stem}-sandbox", container_type="sandbox", sandbox_name=f"{path.stem}-cp-1")
 
-    def bundle(self, name: str, said: dict[str, str]) -> None:
+    def bundle(self, name: str, **said: str) -> None:
         self.pids += 1
-        bundle = self.paths.containers / name
-        bundle.mkdir(parents=True, exist_ok=True)
-        annotations = {f"io.kubernetes.cri.{key}": value for key, value in said.items()}
-        annotations["io.kubernetes.cri.sandbox-namespace"] = "kube-system"
-        (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
-        (bundle / "init.pid").write_text(str(self.pids))
+        write_bundle(self.paths, name, self.pids, **said)
         (self.paths.root / f"proc/{self.pids}").mkdir(parents=True)
 
 
